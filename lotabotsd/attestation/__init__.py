@@ -1,0 +1,1 @@
+"""Signed statements about the appliance, and their offline verification."""

@@ -1,0 +1,1 @@
+"""The control plane: the API behind lotabotsctl and the console."""

@@ -1,0 +1,1 @@
+"""What every room may use: errors, clock, signed envelopes, hash chains, configuration, paths, logging."""

@@ -1,0 +1,283 @@
+"""The configuration: TOML parsed once into frozen dataclasses; unknown keys and bad values are errors.
+
+All problems are reported together, each with its line. Pure except for `load`, which reads the file.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+import types
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import Code, LotaBotsError
+from .files import read_bounded
+from .paths import Paths
+
+MAX_CONFIG_BYTES = 256 * 1024
+
+
+def _between(low: float, high: float) -> Callable[[Any], str | None]:
+    return lambda value: None if low <= value <= high else f"must be between {low:g} and {high:g}"
+
+
+def _one_of(*allowed: str) -> Callable[[Any], str | None]:
+    return lambda value: None if value in allowed else f"must be one of {', '.join(allowed)}"
+
+
+def _host_port(value: str) -> str | None:
+    host, colon, port = value.rpartition(":")
+    if not colon or not host or not port.isdigit() or not 0 <= int(port) <= 65_535:
+        return "must be HOST:PORT, as in 127.0.0.1:8443"
+    return None
+
+
+def _workers(value: int | str) -> str | None:
+    if value == "auto" or (isinstance(value, int) and 1 <= value <= 32):
+        return None
+    return 'must be "auto" or a number from 1 to 32'
+
+
+def _cron(value: str) -> str | None:
+    return None if len(value.split()) == 5 else 'must have five fields, as in "15 0 1 * *"'
+
+
+def key(default: Any, check: Callable[[Any], str | None] | None = None) -> Any:
+    """One configuration key with its default and a check that returns what is wrong, or None."""
+    return field(default=default, metadata={"check": check})
+
+
+@dataclass(frozen=True, slots=True)
+class ApplianceConfig:
+    """`[appliance]`"""
+
+    name: str = key(
+        "lotabots",
+        lambda v: (
+            None
+            if re.fullmatch(r"[A-Za-z0-9.-]{1,63}", v)
+            else "must be 1 to 63 letters, digits, dots or hyphens"
+        ),
+    )
+    state_directory: str = "/var/lib/lotabots"
+    run_directory: str = "/run/lotabots"
+
+
+@dataclass(frozen=True, slots=True)
+class GateConfig:
+    """`[gate]`"""
+
+    listen: str = key("127.0.0.1:8080", _host_port)
+    workers: int | str = key(1, _workers)
+    max_body_bytes: int = key(64 * 1024 * 1024, _between(1_024, 1 << 30))
+    max_header_bytes: int = key(16 * 1024, _between(1_024, 1 << 20))
+    max_connections: int = key(1_024, _between(1, 65_536))
+    max_in_flight: int = key(64, _between(1, 4_096))
+    max_queued: int = key(256, _between(0, 65_536))
+    header_timeout_seconds: float = key(10.0, _between(0.1, 600))
+    body_timeout_seconds: float = key(60.0, _between(0.1, 3_600))
+    idle_timeout_seconds: float = key(75.0, _between(1, 3_600))
+    upstream_timeout_seconds: float = key(60.0, _between(0.1, 3_600))
+    drain_seconds: float = key(30.0, _between(0, 3_600))
+    policy_lease_seconds: float = key(3_600.0, _between(1, 86_400))
+    decoders: int = key(2, _between(1, 32))
+    max_image_pixels: int = key(40_000_000, _between(1_024, 500_000_000))
+    decode_timeout_seconds: float = key(10.0, _between(0.1, 120))
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeConfig:
+    """`[runtime]`"""
+
+    kind: str = key("embedded", _one_of("embedded", "container"))
+    python: str = ""
+    image: str = ""
+    start_timeout_seconds: float = key(120.0, _between(1, 3_600))
+    drain_seconds: float = key(30.0, _between(0, 3_600))
+    stop_timeout_seconds: float = key(45.0, _between(1, 3_600))
+    probe_seconds: float = key(1.0, _between(0.1, 60))
+
+
+@dataclass(frozen=True, slots=True)
+class ModelsConfig:
+    """`[models]`"""
+
+    repository: str = "/opt/lotabots/current/model_repository"
+    enabled: tuple[str, ...] = ("page_orientation",)
+
+
+@dataclass(frozen=True, slots=True)
+class LimitsConfig:
+    """`[limits]`"""
+
+    slots: int = key(16_384, _between(64, 4_194_304))
+
+
+@dataclass(frozen=True, slots=True)
+class UsageConfig:
+    """`[usage]`"""
+
+    durability: str = key("power", _one_of("power", "process"))
+    segment_bytes: int = key(4 * 1024 * 1024, _between(64 * 1024, 1 << 30))
+    drain_seconds: float = key(1.0, _between(0.05, 60))
+    reserve_bytes: int = key(16 * 1024 * 1024, _between(0, 1 << 34))
+    retention_days: int = key(400, _between(31, 3_650))
+
+
+@dataclass(frozen=True, slots=True)
+class ReportConfig:
+    """`[report]`"""
+
+    schedule: str = key("15 0 1 * *", _cron)
+    pseudonyms: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AttestationConfig:
+    """`[attestation]`"""
+
+    algorithm: str = key("EdDSA", _one_of("EdDSA", "Ed25519"))
+    token_seconds: int = key(600, _between(10, 600))
+
+
+@dataclass(frozen=True, slots=True)
+class ControlConfig:
+    """`[control]`"""
+
+    group: str = "lotabots-admin"
+
+
+@dataclass(frozen=True, slots=True)
+class LogConfig:
+    """`[log]`"""
+
+    level: str = key("info", _one_of("debug", "info", "warning", "error"))
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The whole configuration; every section may be left out."""
+
+    appliance: ApplianceConfig = field(default_factory=ApplianceConfig)
+    gate: GateConfig = field(default_factory=GateConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    models: ModelsConfig = field(default_factory=ModelsConfig)
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
+    usage: UsageConfig = field(default_factory=UsageConfig)
+    report: ReportConfig = field(default_factory=ReportConfig)
+    attestation: AttestationConfig = field(default_factory=AttestationConfig)
+    control: ControlConfig = field(default_factory=ControlConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+
+    @property
+    def paths(self) -> Paths:
+        """The layout that the two directories give."""
+        return Paths(Path(self.appliance.state_directory), Path(self.appliance.run_directory))
+
+
+def load(path: Path) -> Config:
+    """Read and check a configuration file. Raises CONFIG_INVALID naming every problem, FILE_UNREADABLE."""
+    return parse(read_bounded(path, MAX_CONFIG_BYTES), str(path))
+
+
+def parse(data: bytes, name: str) -> Config:
+    """Check configuration bytes; `name` is how messages call the file. Raises CONFIG_INVALID."""
+    try:
+        text = data.decode("utf-8")
+        document = tomllib.loads(text)
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise LotaBotsError(Code.CONFIG_INVALID, f"{name}: {error}") from error
+    lines = _line_numbers(text)
+    problems: list[tuple[int, str]] = []
+    sections: dict[str, Any] = {}
+    hints = typing.get_type_hints(Config)
+    known = {f.name for f in fields(Config)}
+    for section, content in document.items():
+        line = lines.get((section, ""), lines.get(("", section), 1))
+        if section not in known:
+            problems.append((line, f"[{section}] is not a section{_meant(section, known)}"))
+        elif not isinstance(content, dict):
+            problems.append((line, f"{section} must be a section, [{section}]"))
+        else:
+            sections[section] = _section(hints[section], section, content, lines, problems)
+    if problems:
+        shown = [f"{name}:{line}: {problem}" for line, problem in sorted(problems)]
+        raise LotaBotsError(Code.CONFIG_INVALID, "\n  ".join(["", *shown]), problems=shown)
+    return Config(**sections)
+
+
+def _section(
+    kind: type,
+    section: str,
+    content: dict[str, Any],
+    lines: dict[tuple[str, str], int],
+    problems: list[tuple[int, str]],
+) -> Any:
+    assert is_dataclass(kind)
+    hints = typing.get_type_hints(kind)
+    known = {f.name: f for f in fields(kind)}
+    values: dict[str, Any] = {}
+    for name, value in content.items():
+        line = lines.get((section, name), lines.get((section, ""), 1))
+        if name not in known:
+            problems.append((line, f"{section}.{name} is not a key{_meant(name, set(known))}"))
+            continue
+        fitted, wrong = _fit(hints[name], value)
+        if wrong is None:
+            check = known[name].metadata.get("check")
+            wrong = check(fitted) if check else None
+        if wrong is not None:
+            problems.append((line, f"{section}.{name} {wrong}, not {value!r}"))
+        values[name] = fitted
+    return kind(**values) if not problems else None
+
+
+def _fit(hint: Any, value: Any) -> tuple[Any, str | None]:
+    """Convert a TOML value to the type of its key; the second part says what is wrong."""
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        for option in typing.get_args(hint):
+            fitted, wrong = _fit(option, value)
+            if wrong is None:
+                return fitted, None
+        return value, "has the wrong type"
+    if typing.get_origin(hint) is tuple:
+        if isinstance(value, list) and all(isinstance(item, str) for item in value):
+            return tuple(value), None
+        return value, "must be a list of texts"
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value), None
+    if hint is int and isinstance(value, bool):
+        return value, "must be a whole number"
+    if isinstance(value, hint):
+        return value, None
+    return value, {
+        int: "must be a whole number",
+        str: "must be text",
+        bool: "must be true or false",
+        float: "must be a number",
+    }[hint]
+
+
+def _meant(name: str, known: set[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _line_numbers(text: str) -> dict[tuple[str, str], int]:
+    """(section, key) → line, for the plain TOML that configuration files are written in."""
+    found: dict[tuple[str, str], int] = {}
+    section = ""
+    for number, line in enumerate(text.splitlines(), start=1):
+        header = re.match(r"\s*\[\s*([A-Za-z0-9_.-]+)\s*\]", line)
+        assignment = re.match(r"\s*\"?([A-Za-z0-9_-]+)\"?\s*=", line)
+        if header:
+            section = header.group(1)
+            found.setdefault((section, ""), number)
+        elif assignment:
+            found.setdefault((section, assignment.group(1)), number)
+    return found

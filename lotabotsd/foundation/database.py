@@ -1,0 +1,96 @@
+"""SQLite as the appliance uses it: WAL, full synchronous, STRICT tables, migrations by user_version.
+
+The databases are opened through sqlite-utils; SQL is written out where it is used.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .errors import Code, LotaBotsError
+
+if TYPE_CHECKING:
+    import sqlite_utils
+
+BUSY_TIMEOUT_MS = 5_000
+
+
+def open_database(path: Path, *, application_id: int, migrations: Sequence[str]) -> sqlite_utils.Database:
+    """Open (or make) a database for its one writer and bring it to the newest schema.
+
+    `migrations[n]` is the SQL script from version n to n + 1; each runs in a transaction of its own.
+    Autocommit is on: group statements with `transaction(db)`.
+    Raises DATABASE_DAMAGED when the file is no SQLite database, another application's, or too new.
+    """
+    import sqlite_utils  # here, so that the gate, which only reads, does not load it
+
+    existed = path.exists()
+    connection = sqlite3.connect(
+        path, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_MS / 1000
+    )
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute("PRAGMA cell_size_check = ON")
+        connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        _migrate(connection, path, application_id, migrations, existed)
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        raise LotaBotsError(Code.DATABASE_DAMAGED, f"{path}: {error}") from error
+    except LotaBotsError:
+        connection.close()
+        raise
+    return sqlite_utils.Database(connection)
+
+
+def open_read_only(path: Path) -> sqlite3.Connection:
+    """Open a database that another process writes. Raises FILE_UNREADABLE when it cannot be opened yet."""
+    try:
+        connection = sqlite3.connect(
+            f"file:{path}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
+        )
+        connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        connection.execute("PRAGMA query_only = ON")
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    except sqlite3.Error as error:
+        raise LotaBotsError(Code.FILE_UNREADABLE, f"{path}: {error}") from error
+    return connection
+
+
+@contextmanager
+def transaction(db: sqlite_utils.Database) -> Iterator[sqlite3.Connection]:
+    """One write transaction (BEGIN IMMEDIATE): commits at the end, rolls back on any exception."""
+    connection: sqlite3.Connection = db.conn
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield connection
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def _migrate(
+    connection: sqlite3.Connection, path: Path, application_id: int, migrations: Sequence[str], existed: bool
+) -> None:
+    found_application = connection.execute("PRAGMA application_id").fetchone()[0]
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if existed and version and found_application != application_id:
+        raise LotaBotsError(Code.DATABASE_DAMAGED, f"{path} belongs to another application")
+    if version > len(migrations):
+        raise LotaBotsError(
+            Code.DATABASE_DAMAGED,
+            f"{path} has schema {version}, this release knows {len(migrations)}",
+            hint="install the newer release again, or restore the backup made before the upgrade",
+        )
+    for number in range(version, len(migrations)):
+        connection.executescript(
+            f"BEGIN IMMEDIATE;\n{migrations[number]}\n"
+            f"PRAGMA application_id = {application_id};\nPRAGMA user_version = {number + 1};\nCOMMIT;"
+        )

@@ -1,0 +1,1 @@
+"""Who may ask: organisations, members, roles, API keys, and the audit trail."""

@@ -1,0 +1,1 @@
+"""Model packages: checked, digested, and prepared for the runtime at hand."""

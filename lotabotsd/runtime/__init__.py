@@ -1,0 +1,1 @@
+"""Triton: started, watched, drained and restarted."""

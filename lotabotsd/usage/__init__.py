@@ -1,0 +1,1 @@
+"""What was used: journal, ledger, usage report."""
