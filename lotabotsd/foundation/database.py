@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from .errors import Code, LotaBotsError
 
@@ -17,6 +18,15 @@ if TYPE_CHECKING:
     import sqlite_utils
 
 BUSY_TIMEOUT_MS = 5_000
+# What SQLite says when the file is sound and something around it is not; anything else is damage.
+_AROUND = {
+    sqlite3.SQLITE_BUSY: Code.ALREADY_RUNNING,
+    sqlite3.SQLITE_FULL: Code.DISK_FULL,
+    sqlite3.SQLITE_CANTOPEN: Code.FILE_UNWRITABLE,
+    sqlite3.SQLITE_READONLY: Code.FILE_UNWRITABLE,
+    sqlite3.SQLITE_PERM: Code.FILE_UNWRITABLE,
+    sqlite3.SQLITE_IOERR: Code.FILE_UNWRITABLE,
+}
 
 
 def open_database(path: Path, *, application_id: int, migrations: Sequence[str]) -> sqlite_utils.Database:
@@ -24,25 +34,29 @@ def open_database(path: Path, *, application_id: int, migrations: Sequence[str])
 
     `migrations[n]` is the SQL script from version n to n + 1; each runs in a transaction of its own.
     Autocommit is on: group statements with `transaction(db)`.
-    Raises DATABASE_DAMAGED when the file is no SQLite database, another application's, or too new.
+    Raises DATABASE_DAMAGED when the file is no SQLite database, another application's, or too new;
+    FILE_UNWRITABLE, DISK_FULL or ALREADY_RUNNING when it cannot be opened for writing.
     """
     import sqlite_utils  # here, so that the gate, which only reads, does not load it
 
-    existed = path.exists()
-    connection = sqlite3.connect(
-        path, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_MS / 1000
-    )
     try:
+        connection = sqlite3.connect(
+            path, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_MS / 1000
+        )
+    except sqlite3.Error as error:
+        raise _failure(path, error) from error
+    try:
+        _refuse_foreign(connection, path, application_id)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("PRAGMA cell_size_check = ON")
         connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
-        _migrate(connection, path, application_id, migrations, existed)
-    except sqlite3.DatabaseError as error:
+        _migrate(connection, path, application_id, migrations)
+    except sqlite3.Error as error:
         connection.close()
-        raise LotaBotsError(Code.DATABASE_DAMAGED, f"{path}: {error}") from error
+        raise _failure(path, error) from error
     except LotaBotsError:
         connection.close()
         raise
@@ -51,14 +65,17 @@ def open_database(path: Path, *, application_id: int, migrations: Sequence[str])
 
 def open_read_only(path: Path) -> sqlite3.Connection:
     """Open a database that another process writes. Raises FILE_UNREADABLE when it cannot be opened yet."""
+    address = f"file:{quote(str(path))}?mode=ro"
     try:
-        connection = sqlite3.connect(
-            f"file:{path}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
-        )
+        connection = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
+    except sqlite3.Error as error:
+        raise LotaBotsError(Code.FILE_UNREADABLE, f"{path}: {error}") from error
+    try:
         connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
         connection.execute("PRAGMA query_only = ON")
         connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     except sqlite3.Error as error:
+        connection.close()
         raise LotaBotsError(Code.FILE_UNREADABLE, f"{path}: {error}") from error
     return connection
 
@@ -70,19 +87,30 @@ def transaction(db: sqlite_utils.Database) -> Iterator[sqlite3.Connection]:
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield connection
+        connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:  # SQLite itself rolls back on a full disk
+            connection.execute("ROLLBACK")
         raise
-    connection.execute("COMMIT")
+
+
+def _failure(path: Path, error: sqlite3.Error) -> LotaBotsError:
+    primary = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+    return LotaBotsError(_AROUND.get(primary, Code.DATABASE_DAMAGED), f"{path}: {error}")
+
+
+def _refuse_foreign(connection: sqlite3.Connection, path: Path, application_id: int) -> None:
+    """Before the first write: a file that holds anything must be ours."""
+    found = connection.execute("PRAGMA application_id").fetchone()[0]
+    tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    if found != application_id and (found or tables):
+        raise LotaBotsError(Code.DATABASE_DAMAGED, f"{path} belongs to another application")
 
 
 def _migrate(
-    connection: sqlite3.Connection, path: Path, application_id: int, migrations: Sequence[str], existed: bool
+    connection: sqlite3.Connection, path: Path, application_id: int, migrations: Sequence[str]
 ) -> None:
-    found_application = connection.execute("PRAGMA application_id").fetchone()[0]
     version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if existed and version and found_application != application_id:
-        raise LotaBotsError(Code.DATABASE_DAMAGED, f"{path} belongs to another application")
     if version > len(migrations):
         raise LotaBotsError(
             Code.DATABASE_DAMAGED,

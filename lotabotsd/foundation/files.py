@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from pathlib import Path
@@ -25,7 +26,8 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o640) -> None:
         beside.rename(path)
         sync_directory(path.parent)
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # on a read-only file system even this fails
+            beside.unlink()
         code = Code.DISK_FULL if error.errno in (errno.ENOSPC, errno.EDQUOT) else Code.FILE_UNWRITABLE
         raise LotaBotsError(code, f"{path}: {error.strerror}") from error
 

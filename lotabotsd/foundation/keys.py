@@ -7,6 +7,7 @@ import os
 import stat
 from pathlib import Path
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
@@ -75,7 +76,7 @@ def load_key(path: Path, passphrase: bytes | None = None) -> Ed25519PrivateKey:
         )
     try:
         key = serialization.load_pem_private_key(data, password=passphrase)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise LotaBotsError(Code.FILE_UNREADABLE, f"{path} holds no usable private key") from error
     if not isinstance(key, Ed25519PrivateKey):
         raise LotaBotsError(Code.FILE_UNREADABLE, f"{path} holds another kind of key than Ed25519")

@@ -14,7 +14,7 @@ from .errors import Code, LotaBotsError
 
 SD_LISTEN_FDS_START = 3
 _SO_PEERGROUPS = 59  # Linux 4.13; not named by Python's socket module
-_MAX_GROUPS = 65_536
+_PEERGROUPS_BYTES = 1_024  # the most that Python's getsockopt takes: 256 groups
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +27,17 @@ class Peer:
 
 
 def peer_of(connection: socket.socket) -> Peer:
-    """The peer of a connected Unix socket: SO_PEERCRED, and SO_PEERGROUPS for supplementary groups."""
+    """The peer of a connected Unix socket: SO_PEERCRED, and SO_PEERGROUPS for supplementary groups.
+
+    Of a user with more than 256 groups only the primary one is seen: less is allowed, never more.
+    """
     pid, uid, gid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     groups = {gid}
     try:
-        raw = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, 4 * _MAX_GROUPS)
+        raw = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _PEERGROUPS_BYTES)
         groups.update(struct.unpack(f"{len(raw) // 4}I", raw))
     except OSError as error:
-        if error.errno not in (errno.ENOPROTOOPT, errno.ENODATA):
+        if error.errno not in (errno.ENOPROTOOPT, errno.ENODATA, errno.ERANGE):
             raise
     return Peer(pid, uid, frozenset(groups))
 
@@ -52,15 +55,7 @@ def bind_unix(
 ) -> socket.socket:
     """Listen on a Unix socket; a stale file is replaced, a living one is ADDRESS_IN_USE."""
     if path.exists():
-        probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            probe.connect(str(path))
-        except OSError:
-            path.unlink(missing_ok=True)
-        else:
-            raise LotaBotsError(Code.ADDRESS_IN_USE, f"{path} is served by another process")
-        finally:
-            probe.close()
+        _remove_stale(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     # Bound under a private name with its final mode, then renamed: nobody can connect too early.
     private = path.with_name(f".{path.name}.{os.getpid()}")
@@ -77,6 +72,22 @@ def bind_unix(
         private.unlink(missing_ok=True)
         raise LotaBotsError(Code.FILE_UNWRITABLE, f"{path}: {error.strerror or error}") from error
     return listener
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove a socket that nobody listens on; anything else stays and is an error."""
+    if not path.is_socket():
+        raise LotaBotsError(Code.FILE_UNWRITABLE, f"{path} exists and is not a socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as probe:
+        probe.setblocking(False)  # a listener with a full backlog must not hold us up: it lives
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+            return
+        except OSError:
+            pass
+    raise LotaBotsError(Code.ADDRESS_IN_USE, f"{path} is served by another process")
 
 
 def bind_tcp(host: str, port: int, *, reuse_port: bool, backlog: int = 1024) -> socket.socket:
