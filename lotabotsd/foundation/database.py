@@ -94,6 +94,17 @@ def transaction(db: sqlite_utils.Database) -> Iterator[sqlite3.Connection]:
         raise
 
 
+@contextmanager
+def storage_failures(path: Path) -> Iterator[None]:
+    """Tell SQLite's failures from the catalogue. A broken constraint or a misuse is a bug and stays one."""
+    try:
+        yield
+    except (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError):
+        raise
+    except sqlite3.Error as error:
+        raise _failure(path, error) from error
+
+
 def _failure(path: Path, error: sqlite3.Error) -> LotaBotsError:
     primary = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
     return LotaBotsError(_AROUND.get(primary, Code.DATABASE_DAMAGED), f"{path}: {error}")
