@@ -15,11 +15,13 @@ def random_base62(length: int) -> str:
 
 
 def base62(number: int, width: int) -> str:
-    """A number in base 62, most significant first, filled with zeros to `width`."""
+    """A number in base 62, most significant first, filled with zeros to `width`. Raises ValueError."""
     digits: list[str] = []
     for _ in range(width):
         number, digit = divmod(number, 62)
         digits.append(ALPHABET[digit])
+    if number:
+        raise ValueError(f"the number does not fit in {width} characters")
     return "".join(reversed(digits))
 
 
