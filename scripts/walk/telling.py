@@ -1,0 +1,67 @@
+"""What the demo shows of each step: its number and title, what was sent, what came back, what was checked."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import textwrap
+import time
+from collections.abc import Sequence
+
+
+class WrongResultError(Exception):
+    """Something came back that a working appliance would not send."""
+
+
+class Telling:
+    """Prints the walk as it goes. On a terminal titles are bold; in a file everything is plain."""
+
+    def __init__(self, steps: int) -> None:
+        self._steps = steps
+        self._number = 0
+        self._begun = time.monotonic()
+        self._bold = ("\x1b[1m", "\x1b[0m") if sys.stdout.isatty() else ("", "")
+
+    @property
+    def seconds(self) -> float:
+        """Since the walk began."""
+        return time.monotonic() - self._begun
+
+    def step(self, title: str) -> None:
+        """Begin the next step."""
+        self._number += 1
+        on, off = self._bold
+        self._print(f"\n{on}step {self._number} of {self._steps}  {title}{off}  [{self.seconds:.1f} s]")
+
+    def command(self, words: Sequence[str]) -> None:
+        """A command as a person would type it."""
+        self._print(f"  $ {shlex.join(words)}")
+
+    def sent(self, text: str) -> None:
+        """What went to the gate."""
+        self._print(f"  > {text}")
+
+    def came(self, text: str, *, most_lines: int = 14) -> None:
+        """What came back."""
+        lines = text.rstrip().splitlines() or ["(nothing)"]
+        if len(lines) > most_lines:
+            lines = [*lines[:most_lines], f"… {len(lines) - most_lines} more lines"]
+        for line in lines:
+            self._print(
+                textwrap.shorten(f"  < {line}", 160, placeholder=" …")
+                if "\t" in line
+                else f"  < {line[:160]}"
+            )
+
+    def note(self, text: str) -> None:
+        """A line of our own."""
+        self._print(f"    {text}")
+
+    def proved(self, text: str, holds: bool) -> None:
+        """Print what was checked. Raises WrongResultError when it does not hold."""
+        self._print(f"  {'✓' if holds else '✗'} {text}")
+        if not holds:
+            raise WrongResultError(text)
+
+    def _print(self, text: str) -> None:
+        print(text, flush=True)
