@@ -23,7 +23,7 @@ MAX_CONFIG_BYTES = 256 * 1024
 
 
 def _between(low: float, high: float) -> Callable[[Any], str | None]:
-    return lambda value: None if low <= value <= high else f"must be between {low:g} and {high:g}"
+    return lambda value: None if low <= value <= high else f"must be between {low} and {high}"
 
 
 def _one_of(*allowed: str) -> Callable[[Any], str | None]:
@@ -85,9 +85,15 @@ class GateConfig:
     upstream_timeout_seconds: float = key(60.0, _between(0.1, 3_600))
     drain_seconds: float = key(30.0, _between(0, 3_600))
     policy_lease_seconds: float = key(3_600.0, _between(1, 86_400))
+    max_buffered_bytes: int = key(256 * 1024 * 1024, _between(1 << 20, 1 << 36))
+    queue_timeout_seconds: float = key(10.0, _between(0.01, 600))
     decoders: int = key(2, _between(1, 32))
     max_image_pixels: int = key(40_000_000, _between(1_024, 500_000_000))
     decode_timeout_seconds: float = key(10.0, _between(0.1, 120))
+
+    def worker_count(self, processors: int) -> int:
+        """How many workers to run: the number given, or for "auto" one per processor, at most 32."""
+        return self.workers if isinstance(self.workers, int) else max(1, min(32, processors))
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +229,7 @@ def _section(
     known = {f.name: f for f in fields(kind)}
     values: dict[str, Any] = {}
     for name, value in content.items():
-        line = lines.get((section, name), lines.get((section, ""), 1))
+        line = lines.get((section, name), lines.get((section, ""), lines.get(("", section), 1)))
         if name not in known:
             problems.append((line, f"{section}.{name} is not a key{_meant(name, set(known))}"))
             continue
@@ -273,11 +279,11 @@ def _line_numbers(text: str) -> dict[tuple[str, str], int]:
     found: dict[tuple[str, str], int] = {}
     section = ""
     for number, line in enumerate(text.splitlines(), start=1):
-        header = re.match(r"\s*\[\s*([A-Za-z0-9_.-]+)\s*\]", line)
-        assignment = re.match(r"\s*\"?([A-Za-z0-9_-]+)\"?\s*=", line)
+        header = re.match(r"\s*\[\[?\s*([A-Za-z0-9_-]+)(?:\.([A-Za-z0-9_-]+))?", line)
+        assignment = re.match(r"\s*\"?([A-Za-z0-9_-]+)\"?\s*[.=]", line)
         if header:
             section = header.group(1)
-            found.setdefault((section, ""), number)
+            found.setdefault((section, header.group(2) or ""), number)
         elif assignment:
             found.setdefault((section, assignment.group(1)), number)
     return found

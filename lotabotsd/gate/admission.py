@@ -1,0 +1,154 @@
+"""Steps 1 to 5 and 8 of a request: who asks, what the licence allows, may the key, is there room, on record.
+
+Every "no" is a value (`Refused`) and changes nothing. Clocks arrive as arguments.
+"""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass, field
+from typing import Any
+
+from lotabotsd.foundation.clock import NANOSECONDS, from_ns, month_end_ns, month_window, rfc3339
+from lotabotsd.foundation.codes import Code
+from lotabotsd.identity.api_key import hash_secret, parse_api_key
+from lotabotsd.limits.scope import Busy, Refusal, Scope, Ticket
+from lotabotsd.limits.table import Table
+from lotabotsd.models.facts import ModelFacts
+from lotabotsd.policy.grant import Grant
+from lotabotsd.policy.reader import PolicyReader
+from lotabotsd.usage.records import Outcome
+
+MAX_AUTHORIZATION_BYTES = 256
+_UNIT_CODE = {"rate": Code.RATE_LIMITED, "concurrency": Code.CONCURRENCY_LIMITED, "quota": Code.QUOTA_SPENT}
+_UNIT_OUTCOME = {
+    "rate": Outcome.REFUSED_RATE,
+    "concurrency": Outcome.REFUSED_CONCURRENCY,
+    "quota": Outcome.REFUSED_QUOTA,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why a request may not run, in the words of the catalogue, and how the ledger calls it."""
+
+    code: Code
+    detail: str = ""
+    outcome: Outcome = Outcome.REFUSED_POLICY
+    retry_after_seconds: int | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """Room was found in every scope."""
+
+    ticket: Ticket
+    scopes: tuple[Scope, ...]
+
+
+class Admission:
+    """Judges requests by policy.db and the limits table."""
+
+    def __init__(self, policy: PolicyReader, table: Table, pepper: bytes) -> None:
+        self._policy = policy
+        self._table = table
+        self._pepper = pepper
+
+    def identify(self, authorization: bytes | None, wall_ns: int) -> Grant | Refused:
+        """Step 1: whose key is it? A typing error is refused by its checksum, without a look-up.
+
+        An unknown key, a wrong secret and a revoked key look the same from outside.
+        """
+        if authorization is None:
+            return Refused(Code.KEY_MISSING)
+        scheme, _, text = authorization.partition(b" ")
+        if scheme.lower() != b"bearer" or len(authorization) > MAX_AUTHORIZATION_BYTES:
+            return Refused(Code.KEY_MISSING, "the Authorization header is not 'Bearer KEY'")
+        parsed = parse_api_key(text.strip().decode("latin-1"))
+        if parsed is None:
+            return Refused(Code.KEY_INVALID, "it is mistyped or cut off: its checksum does not fit")
+        grant = self._policy.grant(parsed.key_id)
+        if grant is None or grant.environment != parsed.environment:
+            return Refused(Code.KEY_INVALID)
+        offered = hash_secret(self._pepper, parsed.key_id, parsed.secret)
+        known = False
+        for expected, expires_at_ns in grant.secrets:
+            alive = expires_at_ns is None or wall_ns < expires_at_ns
+            known |= hmac.compare_digest(offered, expected) and alive
+        if not known:
+            return Refused(Code.KEY_INVALID)
+        if wall_ns >= grant.expires_at_ns:
+            return Refused(Code.KEY_EXPIRED, f"on {rfc3339(from_ns(grant.expires_at_ns))}")
+        return grant
+
+    def standing(self, wall_ns: int) -> Refused | None:
+        """Step 2: does the licence allow new work now, and is the policy fresh enough to say so?"""
+        standing = self._policy.standing()
+        if wall_ns >= standing.lease_until_ns:
+            return Refused(Code.POLICY_LEASE_ENDED, outcome=Outcome.REFUSED_UNREADY)
+        if standing.state == "terminated":
+            return Refused(Code.LICENCE_TERMINATED, standing.effect)
+        return None
+
+    def permit(self, grant: Grant, permission: str, model: str) -> ModelFacts | Refused:
+        """Step 3: may this key do this with this model? Out of scope is 403 whether it exists or not."""
+        if permission not in grant.permissions:
+            return Refused(Code.PERMISSION_DENIED, f"the key's role {grant.role!r} lacks {permission!r}")
+        if not allowed_model(grant, model):
+            return Refused(Code.MODEL_NOT_IN_SCOPE, model)
+        facts = self._policy.model(model)
+        if facts is None:
+            return Refused(Code.MODEL_UNKNOWN, model)
+        if not facts.ready:
+            return Refused(Code.MODEL_NOT_READY, model, Outcome.REFUSED_UNREADY, retry_after_seconds=1)
+        return facts
+
+    def reserve(self, grant: Grant, model: str, rows: int, now_ns: int, wall_ns: int) -> Reserved | Refused:
+        """Step 4: reserve in all scopes, all or nothing. `now_ns` is monotonic; `rows` are inferences."""
+        model_scope = self._policy.model_scope(model)
+        scopes = grant.scopes if model_scope is None else (*grant.scopes, model_scope)
+        answer = self._table.reserve(scopes, rows, now_ns, month_window(wall_ns))
+        if isinstance(answer, Ticket):
+            return Reserved(answer, scopes)
+        if isinstance(answer, Busy):
+            return Refused(
+                Code.LIMITS_UNAVAILABLE,
+                "the limits table is locked",
+                Outcome.REFUSED_UNREADY,
+                retry_after_seconds=1,
+            )
+        return _refused(answer, wall_ns)
+
+    def still_valid(self, grant: Grant, wall_ns: int) -> Refused | None:
+        """Judge again what waited in a line: nothing after a revocation runs with the revoked key."""
+        if self._policy.grant(grant.key_id) is None:
+            return Refused(Code.KEY_INVALID)
+        return self.standing(wall_ns)
+
+
+def allowed_model(grant: Grant, model: str) -> bool:
+    """Whether the key's scopes name this model."""
+    return "*" in grant.models or model in grant.models
+
+
+def _refused(refusal: Refusal, wall_ns: int) -> Refused:
+    retry_ns = refusal.retry_after_ns
+    if refusal.unit == "quota":
+        retry_ns = month_end_ns(month_window(wall_ns)) - wall_ns
+    elif refusal.unit == "concurrency":
+        retry_ns = NANOSECONDS  # nobody knows when a running request ends
+    unit = {"rate": "requests per minute", "concurrency": "requests at once", "quota": "inferences per month"}
+    return Refused(
+        _UNIT_CODE[refusal.unit],
+        f"the {refusal.kind} is limited to {refusal.limit} {unit[refusal.unit]}",
+        _UNIT_OUTCOME[refusal.unit],
+        retry_after_seconds=max(1, -(-retry_ns // NANOSECONDS)),
+        extra={
+            "scope": refusal.kind,
+            "unit": refusal.unit,
+            "limit": refusal.limit,
+            "remaining": refusal.remaining,
+            "retry_after_ms": -(-retry_ns // 1_000_000),
+        },
+    )

@@ -1,0 +1,142 @@
+"""One request and its answer on the wire: read the body within its caps, send an answer, notice hang-ups."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from lotabotsd.foundation.codes import Code
+from lotabotsd.foundation.errors import LotaBotsError, problem
+
+from .protocol import problem_answer
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class ClientGoneError(Exception):
+    """The client hung up before its request was whole; there is nobody to answer."""
+
+
+class ByteBudget:
+    """All bodies in one worker's memory; bounded, so that many large uploads cannot fill the machine."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._free = limit_bytes
+
+    def take(self, size: int) -> None:
+        """Raises OVERLOADED when the bodies in memory already fill the budget."""
+        if size > self._free:
+            raise LotaBotsError(Code.OVERLOADED, "too many large requests are under way")
+        self._free -= size
+
+    def give(self, size: int) -> None:
+        """Give bytes back."""
+        self._free += size
+
+
+class Exchange:
+    """The ASGI side of one request."""
+
+    def __init__(
+        self,
+        scope: dict[str, Any],
+        receive: Callable[[], Awaitable[dict[str, Any]]],
+        send: Callable[[dict[str, Any]], Awaitable[None]],
+        request_id: str,
+        write_timeout_seconds: float,
+    ) -> None:
+        self._receive = receive
+        self._send = send
+        self._cycle = (scope.get("extensions") or {}).get("lotabots", {}).get("cycle")
+        self._write_timeout_seconds = write_timeout_seconds
+        self.method: str = scope["method"]
+        self.raw_path: bytes = scope["raw_path"]
+        self.headers: dict[bytes, bytes] = {}
+        self.repeated: set[bytes] = set()
+        for name, value in scope["headers"]:
+            if name in self.headers:
+                self.repeated.add(name)
+            self.headers[name] = value
+        self.request_id = request_id
+        self.started = False
+        self.held_bytes = 0
+        self.extra_headers: Headers = []
+
+    @property
+    def client_gone(self) -> bool:
+        """Whether the client has hung up (or was cut off for being too slow)."""
+        return bool(self._cycle is not None and self._cycle.disconnected)
+
+    async def read_body(self, limit_bytes: int, budget: ByteBudget) -> bytes:
+        """The whole body. Raises BODY_TOO_LARGE, OVERLOADED or ClientGoneError."""
+        announced = self.headers.get(b"content-length", b"")
+        if announced.isdigit() and int(announced) > limit_bytes:
+            raise LotaBotsError(
+                Code.BODY_TOO_LARGE, f"it has {int(announced)} bytes, the limit is {limit_bytes}"
+            )
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGoneError
+            part = message.get("body", b"")
+            size += len(part)
+            if size > limit_bytes:
+                raise LotaBotsError(Code.BODY_TOO_LARGE, f"the limit is {limit_bytes} bytes")
+            budget.take(len(part))
+            self.held_bytes += len(part)
+            parts.append(part)
+            if not message.get("more_body", False):
+                return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def start(self, status: int, headers: Headers) -> None:
+        """Send the head of the answer."""
+        self.started = True
+        identified = [*headers, *self.extra_headers, (b"lotabots-request-id", self.request_id.encode())]
+        await self._write({"type": "http.response.start", "status": status, "headers": identified})
+
+    async def send(self, body: bytes, *, more: bool) -> None:
+        """Send a part of the body; `more` False ends the answer."""
+        await self._write({"type": "http.response.body", "body": body, "more_body": more})
+
+    async def answer(self, status: int, headers: Headers, body: bytes) -> None:
+        """Send a whole answer; a HEAD request gets none of the body by the protocol."""
+        if not any(name == b"content-length" for name, _ in headers):
+            headers = [*headers, (b"content-length", str(len(body)).encode())]
+        await self.start(status, headers)
+        await self.send(body, more=False)
+
+    async def answer_json(self, status: int, body: bytes) -> None:
+        """Send a whole JSON answer."""
+        await self.answer(status, [(b"content-type", b"application/json")], body)
+
+    async def refuse(
+        self,
+        code: Code,
+        detail: str = "",
+        *,
+        hint: str | None = None,
+        retry_after_seconds: int | None = None,
+        extra: dict[str, Any] | None = None,
+        headers: Headers | None = None,
+    ) -> None:
+        """Send the one JSON shape of every refusal."""
+        shape = problem(code, detail, hint=hint, instance=self.request_id, **(extra or {}))
+        status, own, body = problem_answer(shape, retry_after_seconds)
+        await self.answer(status, [*own, *(headers or [])], body)
+
+    async def _write(self, message: dict[str, Any]) -> None:
+        try:
+            async with asyncio.timeout(self._write_timeout_seconds):
+                await self._send(message)
+        except TimeoutError:
+            # A reader that takes nothing for so long does not get the rest: the connection is dropped.
+            self.abort()
+
+    def abort(self) -> None:
+        """Break the connection: what was sent cannot be taken back, and the rest will not come."""
+        if self._cycle is not None:
+            self._cycle.disconnected = True
+            self._cycle.transport.abort()

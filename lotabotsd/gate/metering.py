@@ -1,0 +1,107 @@
+"""Steps 5, 7 and 8: one OPEN and exactly one CLOSE per request, and the limits settled with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lotabotsd.foundation.clock import Clock, month_window
+from lotabotsd.foundation.errors import LotaBotsError
+from lotabotsd.limits.scope import Ticket
+from lotabotsd.limits.table import Table
+from lotabotsd.policy.grant import Grant
+from lotabotsd.usage.journal import Journal
+from lotabotsd.usage.records import CHARGED, Outcome, encode_close, encode_open
+
+from .durability import GroupCommit
+
+
+@dataclass(slots=True)
+class Measured:
+    """What the answer turned out to be."""
+
+    outcome: Outcome
+    status: int = 0
+    output_bytes: int = 0
+    delivered: bool = True
+
+
+@dataclass(slots=True)
+class OpenRequest:
+    """A request between its OPEN and its CLOSE."""
+
+    number: int
+    rows: int
+    input_bytes: int
+    started_ns: int  # monotonic
+    closed: bool = False
+
+
+class Meter:
+    """Writes the records of requests and settles their tickets."""
+
+    def __init__(self, journal: Journal, table: Table, commit: GroupCommit, clock: Clock) -> None:
+        self._journal = journal
+        self._table = table
+        self._commit = commit
+        self._clock = clock
+        self.open_requests = 0
+
+    def open(
+        self, grant: Grant, model: str, version: str, request_id: bytes, rows: int, input_bytes: int
+    ) -> OpenRequest:
+        """Step 5: put the request on record. Raises JOURNAL_UNAVAILABLE."""
+        wall_ns = self._clock.wall_ns()
+        number = self._journal.append(
+            encode_open(
+                request_id=request_id,
+                wall_ns=wall_ns,
+                key_id=grant.key_id,
+                organisation_id=grant.organisation_id,
+                model=model,
+                version=version,
+                window_id=month_window(wall_ns),
+                reserved=rows,
+            )
+        )
+        self.open_requests += 1
+        return OpenRequest(number, rows, input_bytes, self._clock.monotonic_ns())
+
+    def close(self, request: OpenRequest, measured: Measured, ticket: Ticket | None) -> int:
+        """Step 7, first half, and step 8: write the CLOSE, settle the ticket; returns the record's number.
+
+        Raises JOURNAL_UNAVAILABLE; the ticket is refunded then, since nothing can be charged.
+        """
+        request.closed = True
+        self.open_requests -= 1
+        charged = CHARGED[measured.outcome]
+        try:
+            number = self._journal.append(
+                encode_close(
+                    open_number=request.number,
+                    wall_ns=self._clock.wall_ns(),
+                    outcome=measured.outcome,
+                    status=measured.status,
+                    inferences=request.rows if charged else 0,
+                    input_bytes=request.input_bytes,
+                    output_bytes=measured.output_bytes,
+                    gate_us=(self._clock.monotonic_ns() - request.started_ns) // 1_000,
+                    delivered=measured.delivered,
+                )
+            )
+        except LotaBotsError:
+            charged = False
+            raise
+        finally:
+            if ticket is not None and charged:
+                self._table.commit(ticket, request.rows)
+            elif ticket is not None:
+                self._table.refund(ticket)
+        return number
+
+    def refuse(self, grant: Grant, model: str, request_id: bytes, outcome: Outcome, status: int) -> None:
+        """A refusal of a known key goes on record too; nobody waits for the disk."""
+        self.close(self.open(grant, model, "", request_id, 0, 0), Measured(outcome, status), None)
+
+    async def durable(self, number: int) -> None:
+        """Wait until a record survives a power cut. Raises JOURNAL_UNAVAILABLE."""
+        await self._commit.durable(number, alone=self.open_requests <= 1)

@@ -1,0 +1,66 @@
+"""A bounded line in front of Triton: so many at once, so many waiting, so long at most."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from lotabotsd.foundation.codes import Code
+from lotabotsd.foundation.errors import LotaBotsError
+
+
+class Turns:
+    """First come, first served; the queue is here and not in Triton, so that it can be judged again."""
+
+    def __init__(self, *, at_once: int, waiting: int, timeout_seconds: float) -> None:
+        self._free = at_once
+        self._most_waiting = waiting
+        self._timeout_seconds = timeout_seconds
+        self._line: deque[asyncio.Future[None]] = deque()
+        self.running = 0
+
+    async def take(self) -> bool:
+        """Wait for a turn; True when there was a wait, so that the caller judges the request again.
+
+        Raises OVERLOADED when the line is full or the wait too long.
+        """
+        if self._free > 0 and not self._line:
+            self._free -= 1
+            self.running += 1
+            return False
+        if len(self._line) >= self._most_waiting:
+            raise LotaBotsError(Code.OVERLOADED, "the line is full")
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._line.append(place)
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                await place
+        except TimeoutError as error:
+            self._leave(place)
+            raise LotaBotsError(
+                Code.OVERLOADED, f"no turn came within {self._timeout_seconds:g} seconds"
+            ) from error
+        except asyncio.CancelledError:
+            self._leave(place)
+            raise
+        self.running += 1
+        return True
+
+    def give(self) -> None:
+        """End a turn; the next in line gets it."""
+        self.running -= 1
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        while self._line:
+            place = self._line.popleft()
+            if not place.done():
+                place.set_result(None)
+                return
+        self._free += 1
+
+    def _leave(self, place: asyncio.Future[None]) -> None:
+        if place in self._line:
+            self._line.remove(place)
+        elif place.done() and not place.cancelled():
+            self._pass_on()  # the turn came while its owner left

@@ -1,0 +1,266 @@
+"""Step 6: send a request on to Triton's Unix socket over kept-alive connections, bytes untouched.
+
+The pool is bounded by the in-flight bound of admission; idle connections are bounded here and are closed
+before Triton is drained (one idle connection would hold up its exit).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httptools
+
+from lotabotsd.foundation.codes import Code
+from lotabotsd.foundation.errors import LotaBotsError
+
+HIGH_WATER_BYTES = 256 * 1024
+LOW_WATER_BYTES = 64 * 1024
+_FORWARDED_ANSWER_HEADERS = frozenset({b"content-type", b"inference-header-content-length"})
+
+
+@dataclass(slots=True)
+class UpstreamAnswer:
+    """Triton's answer: its head, and its body as it arrives."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    _connection: Connection
+    _pool: UpstreamPool = field(repr=False)
+
+    async def next_chunk(self, timeout_seconds: float) -> bytes:
+        """The next part of the body; empty at its end. Raises RUNTIME_UNAVAILABLE or RUNTIME_TIMEOUT."""
+        chunk = await self._connection.read_chunk(timeout_seconds)
+        if not chunk:
+            self._pool.give_back(self._connection)
+        return chunk
+
+    def abandon(self) -> None:
+        """Give up on the rest of the body; the connection cannot be used again."""
+        self._connection.close()
+
+
+class Connection(asyncio.Protocol):
+    """One connection to Triton, one request at a time."""
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self._waiter: asyncio.Future[None] | None = None
+        self._chunks: deque[bytes] = deque()
+        self._buffered = 0
+        self._paused = False
+        self._can_write = asyncio.Event()
+        self._can_write.set()
+        self.status = 0
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.head_done = False
+        self.complete = False
+        self.closed = False
+        self.used = False
+
+    # -- asyncio.Protocol
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError:
+            self.close()
+        self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed = True
+        self._can_write.set()
+        self._wake()
+
+    def pause_writing(self) -> None:
+        self._can_write.clear()
+
+    def resume_writing(self) -> None:
+        self._can_write.set()
+
+    # -- httptools callbacks
+    def on_status(self, status: bytes) -> None:
+        self.status = self._parser.get_status_code()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        if name in _FORWARDED_ANSWER_HEADERS:
+            self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        self.status = self._parser.get_status_code()
+        self.head_done = True
+
+    def on_body(self, body: bytes) -> None:
+        self._chunks.append(body)
+        self._buffered += len(body)
+        if self._buffered > HIGH_WATER_BYTES and not self._paused and self._transport is not None:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def on_message_complete(self) -> None:
+        self.complete = True
+        if not self._parser.should_keep_alive():
+            self.close()
+
+    # -- the pool's side
+    async def send(self, head: bytes, body: bytes) -> None:
+        """Write one request, with back-pressure for large bodies."""
+        assert self._transport is not None
+        self.used = True
+        self.status, self.headers = 0, []
+        self.head_done = self.complete = False
+        self._chunks.clear()
+        self._buffered = 0
+        self._parser = httptools.HttpResponseParser(self)
+        if len(body) <= LOW_WATER_BYTES:
+            self._transport.write(head + body)
+            return
+        self._transport.write(head)
+        view = memoryview(body)
+        for start in range(0, len(body), HIGH_WATER_BYTES):
+            self._transport.write(view[start : start + HIGH_WATER_BYTES])
+            await self._can_write.wait()
+            if self.closed or self.head_done:
+                return  # gone, or answered early; what was answered tells more
+
+    async def read_head(self, timeout_seconds: float) -> None:
+        """Wait for the head of the answer."""
+        while not self.head_done:
+            if self.closed:
+                raise LotaBotsError(Code.RUNTIME_UNAVAILABLE, "the connection to the inference server broke")
+            await self._wait(timeout_seconds)
+
+    async def read_chunk(self, timeout_seconds: float) -> bytes:
+        """The next part of the body; empty at its end."""
+        while not self._chunks:
+            if self.complete:
+                return b""
+            if self.closed:
+                raise LotaBotsError(Code.RUNTIME_UNAVAILABLE, "the answer broke off")
+            await self._wait(timeout_seconds)
+        chunk = self._chunks.popleft()
+        if self._chunks and len(chunk) < LOW_WATER_BYTES:
+            chunk = b"".join([chunk, *self._chunks])
+            self._chunks.clear()
+        self._buffered -= len(chunk)
+        if (
+            self._paused
+            and self._buffered < LOW_WATER_BYTES
+            and self._transport is not None
+            and not self.closed
+        ):
+            self._paused = False
+            self._transport.resume_reading()
+        return chunk
+
+    def close(self) -> None:
+        """Drop the connection."""
+        self.closed = True
+        if self._transport is not None:
+            self._transport.close()
+
+    async def _wait(self, timeout_seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        self._waiter = loop.create_future()
+        timer = loop.call_later(timeout_seconds, self._expire, self._waiter)
+        try:
+            await self._waiter
+        finally:
+            timer.cancel()
+            self._waiter = None
+
+    def _expire(self, waiter: asyncio.Future[None]) -> None:
+        if not waiter.done():
+            waiter.set_exception(LotaBotsError(Code.RUNTIME_TIMEOUT))
+        self.close()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+class UpstreamPool:
+    """Kept-alive connections to one Unix socket."""
+
+    def __init__(self, socket_path: Path, *, max_idle: int, timeout_seconds: float) -> None:
+        self._path = str(socket_path)
+        self._max_idle = max_idle
+        self._timeout_seconds = timeout_seconds
+        self._idle: list[Connection] = []
+        self.reachable = True
+
+    async def request(
+        self, method: str, path: str, body: bytes, headers: list[tuple[bytes, bytes]]
+    ) -> UpstreamAnswer:
+        """Send one request and wait for the head of its answer.
+
+        A kept connection that broke before a single byte of the answer is tried once more on a fresh one.
+        Raises RUNTIME_UNAVAILABLE or RUNTIME_TIMEOUT.
+        """
+        head = request_head(method, path, len(body), headers)
+        connection, fresh = await self._take()
+        try:
+            return await self._exchange(connection, head, body)
+        except LotaBotsError as error:
+            connection.close()
+            if fresh or connection.status or error.code is not Code.RUNTIME_UNAVAILABLE:
+                raise
+        except asyncio.CancelledError:
+            connection.close()
+            raise
+        connection = await self._connect()
+        try:
+            return await self._exchange(connection, head, body)
+        except BaseException:
+            connection.close()
+            raise
+
+    async def _exchange(self, connection: Connection, head: bytes, body: bytes) -> UpstreamAnswer:
+        await connection.send(head, body)
+        await connection.read_head(self._timeout_seconds)
+        return UpstreamAnswer(connection.status, connection.headers, connection, self)
+
+    async def _take(self) -> tuple[Connection, bool]:
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.closed:
+                return connection, False
+        return await self._connect(), True
+
+    async def _connect(self) -> Connection:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                _, connection = await loop.create_unix_connection(Connection, self._path)
+        except (OSError, TimeoutError) as error:
+            self.reachable = False
+            raise LotaBotsError(Code.RUNTIME_UNAVAILABLE, "nothing listens at its socket") from error
+        self.reachable = True
+        return connection
+
+    def give_back(self, connection: Connection) -> None:
+        """Keep a connection for the next request, or close it when enough are kept."""
+        if connection.closed or not connection.complete or len(self._idle) >= self._max_idle:
+            connection.close()
+        else:
+            self._idle.append(connection)
+
+    def close(self) -> None:
+        """Drop every idle connection."""
+        while self._idle:
+            self._idle.pop().close()
+
+
+def request_head(method: str, path: str, body_length: int, headers: list[tuple[bytes, bytes]]) -> bytes:
+    """The head of a request to Triton: always with a Content-Length, never chunked."""
+    lines = [f"{method} {path} HTTP/1.1\r\nhost: triton\r\ncontent-length: {body_length}\r\n".encode()]
+    lines += [name + b": " + value + b"\r\n" for name, value in headers]
+    lines.append(b"\r\n")
+    return b"".join(lines)

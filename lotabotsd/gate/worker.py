@@ -1,0 +1,243 @@
+"""One gate worker: opens what the daemon shares, serves its socket, and stops without losing a record."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import uvloop
+
+from lotabotsd.foundation.clock import SystemClock
+from lotabotsd.foundation.config import Config, load
+from lotabotsd.foundation.errors import LotaBotsError
+from lotabotsd.foundation.files import read_bounded
+from lotabotsd.foundation.journald import set_up_logging
+from lotabotsd.limits.table import Table, current_boot_id
+from lotabotsd.policy.reader import PolicyReader
+from lotabotsd.usage.journal import Journal
+
+from .admission import Admission
+from .application import Application
+from .decoders import Decoders
+from .durability import GroupCommit
+from .exchange import ByteBudget
+from .metering import Meter
+from .parts import Parts, Serving
+from .readiness import Component, State
+from .server import make_server
+from .turns import Turns
+from .upstream import UpstreamPool
+
+log = logging.getLogger("lotabots.gate")
+
+TICK_SECONDS = 0.05
+PROBE_TICKS = 10
+FAREWELL_SECONDS = 0.5  # how long answers say "Connection: close" before the socket is let go
+PEPPER_BYTES = 32
+
+
+class Worker:
+    """The life of one worker."""
+
+    def __init__(self, config: Config, worker: int, epoch: int, listener: socket.socket) -> None:
+        workers = config.gate.worker_count(os.cpu_count() or 1)
+        gate = config.gate
+        self._config = config
+        self._worker = worker
+        self._epoch = epoch
+        self._listener = listener
+        self._clock = SystemClock()
+        self._stopping = asyncio.Event()
+        self._journal: Journal | None = None
+        self._commit: GroupCommit | None = None
+        self._table_inode = 0
+        self._missing = ""
+        at_once = max(1, gate.max_in_flight // workers)
+        self._parts = Parts(
+            config,
+            self._clock,
+            UpstreamPool(
+                config.paths.triton_http, max_idle=at_once, timeout_seconds=gate.upstream_timeout_seconds
+            ),
+            Decoders(
+                gate.decoders, max_pixels=gate.max_image_pixels, timeout_seconds=gate.decode_timeout_seconds
+            ),
+            Turns(
+                at_once=at_once,
+                waiting=gate.max_queued // workers,
+                timeout_seconds=gate.queue_timeout_seconds,
+            ),
+            ByteBudget(gate.max_buffered_bytes // workers),
+        )
+
+    async def run(self, started: Callable[[], None]) -> int:
+        """Serve until SIGTERM; then finish what runs, sync the journal and return 0.
+
+        Returns 1 when the journal broke: the parent starts a fresh worker with a fresh journal.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        server = make_server(Application(self._parts), self._config.gate, started)
+        ticking = asyncio.create_task(self._tick())
+        serving = asyncio.create_task(server.serve(sockets=[self._listener]))
+        await self._stopping.wait()
+        self._parts.draining = True
+        await asyncio.sleep(FAREWELL_SECONDS)
+        server.should_exit = True
+        await serving
+        ticking.cancel()
+        await asyncio.gather(ticking, return_exceptions=True)
+        await self._close()
+        return 1 if self._parts.problems.get(Component.JOURNAL) is State.FAILED else 0
+
+    async def _tick(self) -> None:
+        """Every 50 ms: open what is there now, apply a new policy, beat, notice a broken disk."""
+        count = 0
+        while True:
+            self._look_once()
+            if count % PROBE_TICKS == 0 and not self._parts.pool.reachable:
+                await self._probe_runtime()
+            count += 1
+            await asyncio.sleep(TICK_SECONDS)
+
+    def _look_once(self) -> None:
+        parts = self._parts
+        if parts.opened is not None and self._table_replaced():
+            log.info("the limits table was made anew", extra={"worker": self._worker})
+            parts.opened.table.close()
+            parts.opened = None
+        if parts.opened is None:
+            try:
+                parts.opened = self._open()
+                log.info("policy, limits and journal are open", extra={"worker": self._worker})
+            except LotaBotsError as error:  # not there yet: looked at again in 50 ms, said once
+                if str(error) != self._missing:
+                    self._missing = str(error)
+                    log.info("waiting: %s", error, extra={"worker": self._worker})
+        serving = parts.opened
+        if serving is None:
+            return
+        try:
+            serving.policy.refresh()
+            serving.table.beat(time.monotonic_ns(), serving.policy.generation())
+            parts.problems.pop(Component.POLICY, None)
+        except LotaBotsError as error:
+            log.error("%s", error, extra={"worker": self._worker, "code": error.code.value})
+            parts.problems[Component.POLICY] = State.FAILED
+        self._judge_journal()
+
+    def _judge_journal(self) -> None:
+        """A journal that failed once may have lost pages: this worker makes way for a fresh one."""
+        assert self._journal is not None
+        assert self._commit is not None
+        if self._journal.poisoned and not self._stopping.is_set():
+            log.error("the usage journal failed", extra={"worker": self._worker})
+            self._parts.problems[Component.JOURNAL] = State.FAILED
+            self._stopping.set()
+        elif self._commit.stuck:
+            self._parts.problems[Component.JOURNAL] = State.STALE
+        elif self._parts.problems.get(Component.JOURNAL) is State.STALE:
+            del self._parts.problems[Component.JOURNAL]
+
+    async def _probe_runtime(self) -> None:
+        """Notice that Triton is back."""
+        with contextlib.suppress(LotaBotsError):
+            answer = await self._parts.pool.request("GET", "/v2/health/live", b"", [])
+            while await answer.next_chunk(1.0):
+                pass
+
+    def _open(self) -> Serving:
+        """Open policy, limits table and journal. Raises a catalogue error while one is missing."""
+        paths = self._config.paths
+        policy = PolicyReader(paths.policy_db)
+        policy.open()
+        try:
+            pepper = read_bounded(paths.pepper, PEPPER_BYTES)
+            table = Table.open(paths.limits_table, self._worker)
+        except LotaBotsError:
+            policy.close()
+            raise
+        try:
+            table.settle_worker(self._worker)
+            if self._journal is None:
+                self._journal = Journal(
+                    paths.journal,
+                    self._worker,
+                    current_boot_id(),
+                    self._epoch,
+                    self._config.usage.segment_bytes,
+                )
+        except LotaBotsError:
+            policy.close()
+            table.close()
+            raise
+        self._table_inode = paths.limits_table.stat().st_ino
+        self._commit = GroupCommit(self._journal, power_safe=self._config.usage.durability == "power")
+        return Serving(
+            policy,
+            table,
+            Admission(policy, table, pepper),
+            Meter(self._journal, table, self._commit, self._clock),
+            self._clock,
+        )
+
+    def _table_replaced(self) -> bool:
+        """The daemon makes a new table when it finds the old one damaged."""
+        try:
+            return self._config.paths.limits_table.stat().st_ino != self._table_inode
+        except OSError:
+            return False  # gone for a moment, or for good: the mapped one still counts
+
+    async def _close(self) -> None:
+        self._parts.pool.close()
+        await self._parts.decoders.close()
+        if self._journal is not None:
+            try:
+                await asyncio.to_thread(self._journal.close)
+            except LotaBotsError as error:
+                log.error("%s", error, extra={"code": error.code.value})
+        if self._parts.opened is not None:
+            self._parts.opened.table.close()
+            self._parts.opened.policy.close()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry of the worker program; only the gate's parent starts it."""
+    parser = argparse.ArgumentParser(prog="lotabotsd-gate-worker")
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--worker", type=int, required=True)
+    parser.add_argument("--socket", type=int, required=True)
+    parser.add_argument("--epoch", type=int, required=True)
+    parser.add_argument("--started", type=int, required=True)
+    given = parser.parse_args(arguments)
+    try:
+        config = load(given.config)
+    except LotaBotsError as error:
+        sys.stderr.write(f"error: {error}\nhint: {error.hint}\n")
+        return int(error.exit_code)
+    set_up_logging(f"gate/{given.worker}", config.log.level)
+
+    def started() -> None:
+        os.write(given.started, b"1")
+        os.close(given.started)
+
+    async def run() -> int:
+        worker = Worker(config, given.worker, given.epoch, socket.socket(fileno=given.socket))
+        return await worker.run(started)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(run())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,194 @@
+"""The wire: caps and deadlines of a connection, with a real server and real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
+
+from lotabotsd.foundation.config import GateConfig
+from lotabotsd.gate.exchange import ByteBudget, ClientGoneError, Exchange
+from lotabotsd.gate.server import make_server
+
+Story = Callable[[int], Awaitable[None]]
+CLOSING = b"POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
+CAPS = GateConfig(max_header_bytes=2_048, header_timeout_seconds=5, body_timeout_seconds=5, max_connections=8)
+
+
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    exchange = Exchange(scope, receive, send, "id", 5)
+    try:
+        body = await exchange.read_body(1 << 20, ByteBudget(1 << 30))
+    except ClientGoneError:
+        await exchange.answer(408, [], b"gone")
+        return
+    await exchange.answer(200, [], body or b"empty")
+
+
+def serve(story: Story, caps: GateConfig = CAPS, app: Any = echo) -> None:
+    async def play() -> None:
+        listener = socket.create_server(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+        started = asyncio.Event()
+        server = make_server(app, caps, started.set)
+        running = asyncio.create_task(server.serve(sockets=[listener]))
+        await started.wait()
+        try:
+            await story(port)
+        finally:
+            server.should_exit = True
+            await running
+
+    asyncio.run(asyncio.wait_for(play(), 20))
+
+
+async def talk(port: int, data: bytes) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(data)
+    answer = await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+    return answer
+
+
+def problem_of(answer: bytes) -> dict[str, Any]:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"connection: close" in head.lower()
+    shape: dict[str, Any] = json.loads(body)
+    return shape
+
+
+def test_too_many_header_bytes_are_431() -> None:
+    async def story(port: int) -> None:
+        for request in (
+            b"GET / HTTP/1.1\r\nhost: x\r\nbig: " + b"a" * 4_000 + b"\r\n\r\n",
+            b"GET /" + b"a" * 4_000 + b" HTTP/1.1\r\nhost: x\r\n\r\n",
+            b"GET / HTTP/1.1\r\n" + b"".join(b"h%d: 1\r\n" % n for n in range(500)) + b"\r\n",
+        ):
+            assert problem_of(await talk(port, request))["code"] == "headers_too_large"
+
+    serve(story)
+
+
+def test_what_is_not_http_is_400_and_closed() -> None:
+    async def story(port: int) -> None:
+        for request in (
+            b"\x16\x03\x01\x02\x00",
+            b"GET\r\n\r\n",
+            b"GET / HTTP/9.9\r\n\r\n",
+            b"POST / HTTP/1.1\r\ncontent-length: x\r\n\r\n",
+        ):
+            assert problem_of(await talk(port, request))["code"] == "request_malformed"
+
+    serve(story)
+
+
+def test_two_ways_to_tell_a_length_are_refused() -> None:
+    async def story(port: int) -> None:
+        for lines in (
+            b"content-length: 3\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+            b"transfer-encoding: chunked\r\ncontent-length: 3\r\n\r\n0\r\n\r\n",
+            b"content-length: 3\r\ncontent-length: 4\r\n\r\nabcd",
+            b"content-length: 3, 3\r\n\r\nabc",
+            b"content-length: +3\r\n\r\nabc",
+            b"transfer-encoding: xchunked\r\n\r\n0\r\n\r\n",
+        ):
+            answer = await talk(port, b"POST / HTTP/1.1\r\nhost: x\r\n" + lines)
+            assert problem_of(answer)["code"] == "request_malformed", lines
+
+    serve(story)
+
+
+def test_slow_headers_and_slow_bodies_are_408() -> None:
+    quick = replace(CAPS, header_timeout_seconds=0.05, body_timeout_seconds=0.05)
+
+    async def story(port: int) -> None:
+        assert problem_of(await talk(port, b"GET / HT"))["code"] == "request_timeout"
+        slow_body = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nabc"
+        assert problem_of(await talk(port, slow_body))["code"] == "request_timeout"
+
+    serve(story, quick)
+
+
+def test_a_silent_connection_is_closed_without_a_word() -> None:
+    quick = replace(CAPS, header_timeout_seconds=0.05)
+
+    async def story(port: int) -> None:
+        assert await talk(port, b"") == b""
+
+    serve(story, quick)
+
+
+def test_one_connection_too_many_is_503_and_the_others_live() -> None:
+    async def story(port: int) -> None:
+        held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(8)]
+        assert problem_of(await talk(port, b""))["code"] == "overloaded"
+        reader, writer = held[0]
+        writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\nconnection: close\r\n\r\nhi")
+        assert (await reader.read()).endswith(b"hi")
+        for _, other in held:
+            other.close()
+
+    serve(story)
+
+
+def test_kept_and_pipelined_requests_are_answered_in_order() -> None:
+    async def story(port: int) -> None:
+        one = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\n%d"
+        last = b"POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 1\r\n\r\n3"
+        answer = await talk(port, one % 1 + one % 2 + last)
+        assert [part[:1] for part in answer.split(b"\r\n\r\n")[1:]] == [b"1", b"2", b"3"]
+
+    serve(story)
+
+
+def test_a_chunked_body_and_expect_continue_are_understood() -> None:
+    async def story(port: int) -> None:
+        chunked = CLOSING + b"transfer-encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n"
+        assert (await talk(port, chunked)).endswith(b"ab")
+        expecting = CLOSING + b"expect: 100-continue\r\ncontent-length: 2\r\n\r\nok"
+        assert (await talk(port, expecting)).endswith(b"ok")
+
+    serve(story)
+
+
+def test_the_application_learns_that_its_client_hung_up() -> None:
+    seen: asyncio.Queue[bool] = asyncio.Queue()
+
+    async def watch(scope: Any, receive: Any, send: Any) -> None:
+        exchange = Exchange(scope, receive, send, "id", 5)
+        await exchange.read_body(100, ByteBudget(100))
+        assert (await receive())["type"] == "http.disconnect"
+        await seen.put(exchange.client_gone)
+
+    async def story(port: int) -> None:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nok")
+        await writer.drain()
+        writer.close()
+        assert await asyncio.wait_for(seen.get(), 5) is True
+
+    serve(story, app=watch)
+
+
+def test_a_reader_that_takes_nothing_is_dropped() -> None:
+    ended: asyncio.Queue[bool] = asyncio.Queue()
+
+    async def flood(scope: Any, receive: Any, send: Any) -> None:
+        exchange = Exchange(scope, receive, send, "id", 0.05)
+        await exchange.start(200, [(b"content-length", str(1 << 30).encode())])
+        for _ in range(1 << 10):
+            await exchange.send(bytes(1 << 20), more=True)
+            if exchange.client_gone:
+                break
+        await ended.put(exchange.client_gone)
+
+    async def story(port: int) -> None:
+        _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+        writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert await asyncio.wait_for(ended.get(), 10) is True
+        writer.close()
+
+    serve(story, app=flood)
