@@ -1,1 +1,1 @@
-"""What the vendor allows on this appliance: signed licences, their standing, and the keys that are trusted."""
+"""What the vendor allows on this appliance: signed licences, their standing, and whom it trusts."""

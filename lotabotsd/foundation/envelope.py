@@ -1,0 +1,242 @@
+"""One signed envelope for every document that crosses the air gap: DSSE, Ed25519, three spellings. Pure.
+
+The rules are those of DSSE 1.0.2 (secure-systems-lab/dsse, protocol.md and envelope.md), read strictly:
+standard base64 only, no field more or less, every signature names its key. A document is written as JSON,
+as armour for mail, or as one line to paste; the last two carry the bytes of the first.
+"""
+
+from __future__ import annotations
+
+import base64
+import codecs
+import re
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from .canonical import canonical_json, strict_json
+from .errors import Code, LotaBotsError
+from .identifiers import b64url, unb64url
+from .keys import public_key, raw_public, thumbprint
+
+MAX_ENVELOPE_BYTES = 1024 * 1024
+MAX_SIGNATURES = 16
+_ARMOUR_WIDTH = 64
+_KEY_ID = re.compile(r"[A-Za-z0-9_-]{43}")
+_QUOTE = re.compile(r"^[ \t]*(?:>[ \t]?)+", re.MULTILINE)
+_BEGIN = re.compile(r"-----BEGIN LOTABOTS ([A-Z ]+)-----")
+_ONE_LINE = re.compile(r"lotabots-([a-z-]+):([A-Za-z0-9_\-\s]*)")
+
+
+class PayloadType(StrEnum):
+    """What a signed body is; the type is inside the signature, so no document passes for another."""
+
+    LICENCE = "application/vnd.lotabots.licence.v1+json"
+    KEYRING = "application/vnd.lotabots.keyring.v1+json"
+    REVOCATIONS = "application/vnd.lotabots.revocations.v1+json"
+    ACTIVATION_REQUEST = "application/vnd.lotabots.activation-request.v1+json"
+    USAGE_REPORT = "application/vnd.lotabots.usage-report.v1+json"
+    ACKNOWLEDGEMENT = "application/vnd.lotabots.acknowledgement.v1+json"
+    RATE_CARD = "application/vnd.lotabots.rate-card.v1+json"
+
+    @property
+    def short_name(self) -> str:
+        """`licence`, `activation-request`, …: the name in the one-line form and, spelled large, in armour."""
+        return self.value.removeprefix("application/vnd.lotabots.").removesuffix(".v1+json")
+
+    @property
+    def label(self) -> str:
+        """`LICENCE`, `ACTIVATION REQUEST`, …: the name in armour."""
+        return self.short_name.replace("-", " ").upper()
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """One signature and the thumbprint of the key that is said to have made it."""
+
+    keyid: str
+    sig: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A body as it was signed. Nothing in it is to be believed before `verify` has returned the body."""
+
+    payload_type: PayloadType
+    body: bytes
+    signatures: tuple[Signature, ...]
+
+    def to_json(self) -> bytes:
+        """The DSSE JSON envelope, canonical: sorted, no white space, no line end."""
+        return canonical_json(
+            {
+                "payload": base64.b64encode(self.body).decode(),
+                "payloadType": self.payload_type.value,
+                "signatures": [
+                    {"keyid": s.keyid, "sig": base64.b64encode(s.sig).decode()} for s in self.signatures
+                ],
+            }
+        )
+
+
+def pae(payload_type: str, body: bytes) -> bytes:
+    """What is signed: DSSE's pre-authentication encoding of type and body (lengths in bytes)."""
+    kind = payload_type.encode()
+    return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(body), body)
+
+
+def sign(payload_type: PayloadType, body: bytes, keys: Sequence[Ed25519PrivateKey]) -> Envelope:
+    """Sign a body with each key; Ed25519 is deterministic, so the same input gives the same bytes."""
+    message = pae(payload_type, body)
+    signatures = tuple(Signature(thumbprint(raw_public(key)), key.sign(message)) for key in keys)
+    return Envelope(payload_type, body, signatures)
+
+
+def verify(
+    envelope: Envelope, expected_type: PayloadType, keys: Mapping[str, bytes], threshold: int = 1
+) -> bytes:
+    """The exact body bytes, when at least `threshold` of the trusted `keys` (key id → raw public) signed.
+
+    A signature by an unknown key counts for nothing; a wrong one by a trusted key refuses the document.
+    Raises ENVELOPE_TYPE, SIGNER_UNKNOWN, SIGNATURE_INVALID, KEY_WEAK.
+    """
+    if envelope.payload_type != expected_type:
+        found, needed = envelope.payload_type.label.lower(), expected_type.label.lower()
+        raise LotaBotsError(Code.ENVELOPE_TYPE, f"found: {found}; needed: {needed}")
+    if threshold < 1:
+        raise ValueError("a threshold is at least 1")
+    message = pae(envelope.payload_type, envelope.body)
+    signers: set[bytes] = set()
+    for signature in envelope.signatures:
+        raw = keys.get(signature.keyid)
+        if raw is None:
+            continue
+        try:
+            public_key(raw).verify(signature.sig, message)
+        except InvalidSignature as error:
+            raise LotaBotsError(Code.SIGNATURE_INVALID, f"key {signature.keyid}") from error
+        signers.add(raw)
+    if len(signers) < threshold:
+        named = ", ".join(s.keyid for s in envelope.signatures)
+        raise LotaBotsError(
+            Code.SIGNER_UNKNOWN, f"{len(signers)} of {threshold} trusted signatures; signed by {named}"
+        )
+    return envelope.body
+
+
+def armour(envelope: Envelope) -> str:
+    """The form for mail: base64 of the JSON between two marker lines."""
+    content = textwrap.wrap(base64.b64encode(envelope.to_json()).decode(), _ARMOUR_WIDTH)
+    label = envelope.payload_type.label
+    return "\n".join([f"-----BEGIN LOTABOTS {label}-----", *content, f"-----END LOTABOTS {label}-----", ""])
+
+
+def one_line(envelope: Envelope) -> str:
+    """The form to paste: `lotabots-licence:` and base64url of the JSON."""
+    return f"lotabots-{envelope.payload_type.short_name}:{b64url(envelope.to_json())}"
+
+
+def parse_envelope(data: bytes, *, limit_bytes: int = MAX_ENVELOPE_BYTES) -> Envelope:
+    """Read an envelope in any of its three forms; nothing is verified yet.
+
+    Armour and the one-line form survive CRLF, re-wrapped and indented lines, and `> ` quoting; armour may
+    have other text around it. Raises ENVELOPE_MALFORMED, and ENVELOPE_TYPE for a type unknown here.
+    """
+    if len(data) > limit_bytes:
+        raise _malformed(f"{len(data)} bytes, more than {limit_bytes}")
+    if data.removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"{":
+        return _from_json(data.removeprefix(codecs.BOM_UTF8))
+    text = _QUOTE.sub("", _decode(data))
+    begin = _BEGIN.search(text)
+    if begin:
+        label, content = begin.group(1), _inside_armour(text, begin)
+        try:
+            envelope = _from_json(_base64(content))
+        except ValueError as error:
+            raise _malformed(f"inside the armour: {error}") from error
+        if envelope.payload_type.label != label:
+            raise _malformed(f"the armour says {label}, the content {envelope.payload_type.label}")
+        return envelope
+    line = _ONE_LINE.fullmatch(text.strip())
+    if line:
+        try:
+            envelope = _from_json(unb64url("".join(line.group(2).split())))
+        except ValueError as error:
+            raise _malformed(f"inside the line: {error}") from error
+        if envelope.payload_type.short_name != line.group(1):
+            raise _malformed(f"the line says {line.group(1)}, the content {envelope.payload_type.label}")
+        return envelope
+    raise _malformed("it is neither JSON, nor armour, nor a lotabots- line")
+
+
+def _decode(data: bytes) -> str:
+    """Text as mail programs and editors write it; what is not text becomes a character that is refused."""
+    utf16 = data.startswith((b"\xff\xfe", b"\xfe\xff"))
+    return data.decode("utf-16" if utf16 else "utf-8-sig", errors="replace")
+
+
+def _inside_armour(text: str, begin: re.Match[str]) -> str:
+    end = f"-----END LOTABOTS {begin.group(1)}-----"
+    content, found, after = text[begin.end() :].partition(end)
+    if not found:
+        raise _malformed(f"it ends before {end}")
+    if _BEGIN.search(content) or _BEGIN.search(after):
+        raise _malformed("it holds more than one document", hint="give one document at a time")
+    return "".join(content.split())
+
+
+def _from_json(data: bytes) -> Envelope:
+    try:
+        return _from_object(strict_json(data, max_depth=4))
+    except (ValueError, RecursionError) as error:
+        raise _malformed(str(error)) from error
+
+
+def _from_object(found: Any) -> Envelope:
+    """Raises ValueError, and ENVELOPE_TYPE."""
+    if not isinstance(found, dict) or set(found) != {"payload", "payloadType", "signatures"}:
+        raise ValueError("an envelope has exactly payload, payloadType and signatures")
+    entries = found["signatures"]
+    if not isinstance(entries, list) or not 1 <= len(entries) <= MAX_SIGNATURES:
+        raise ValueError(f"an envelope has 1 to {MAX_SIGNATURES} signatures")
+    signatures = tuple(_signature(entry) for entry in entries)
+    if len({s.keyid for s in signatures}) != len(signatures):
+        raise ValueError("a key signs once")
+    body = _base64(found["payload"])
+    kind = found["payloadType"]
+    if not isinstance(kind, str):
+        raise ValueError("payloadType is text")
+    if kind not in set(PayloadType):
+        raise LotaBotsError(Code.ENVELOPE_TYPE, f"type {kind[:100]!r} is not known to this release")
+    return Envelope(PayloadType(kind), body, signatures)
+
+
+def _signature(entry: Any) -> Signature:
+    if not isinstance(entry, dict) or set(entry) != {"keyid", "sig"}:
+        raise ValueError("a signature has exactly keyid and sig")
+    keyid = entry["keyid"]
+    if not isinstance(keyid, str) or not _KEY_ID.fullmatch(keyid):
+        raise ValueError("a keyid is a thumbprint of 43 characters")
+    sig = _base64(entry["sig"])
+    if len(sig) != 64:
+        raise ValueError(f"an Ed25519 signature has 64 bytes, not {len(sig)}")
+    return Signature(keyid, sig)
+
+
+def _base64(text: Any) -> bytes:
+    """Standard base64 with its padding and no loose bits (RFC 4648, section 3.5). Raises ValueError."""
+    if not isinstance(text, str):
+        raise ValueError("base64 is text")
+    data = base64.b64decode(text, validate=True)
+    if base64.b64encode(data).decode() != text:
+        raise ValueError("the base64 is not canonical")
+    return data
+
+
+def _malformed(detail: str, *, hint: str | None = None) -> LotaBotsError:
+    return LotaBotsError(Code.ENVELOPE_MALFORMED, detail, hint=hint)

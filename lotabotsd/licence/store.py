@@ -1,0 +1,255 @@
+"""Keep the installed licence: judge a new one, put it in place whole, keep the one before for an undo.
+
+In its directory (0700): `current.dsse.json`, `previous.dsse.json`, `memory.json` (highest sequence seen),
+`clock.json` (the clock's floor) and `keyring-<version>.dsse.json`. Each is written atomically, in an order in
+which a crash between two files leaves a state that is right by itself; doing the same again finishes it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lotabotsd.foundation.clock import NANOSECONDS, Clock, from_ns, rfc3339, to_ns
+from lotabotsd.foundation.envelope import MAX_ENVELOPE_BYTES, parse_envelope
+from lotabotsd.foundation.errors import Code, LotaBotsError
+from lotabotsd.foundation.files import read_bounded, write_atomically
+
+from .claims import Licence, to_claims
+from .document import Opened, open_licence
+from .fingerprint import matches
+from .keyring import Anchors, Keyring, rotate
+from .memory import Memory, Seen, floor_bytes, memory_bytes, parse_floor, parse_memory
+from .standing import Standing, judge
+
+# An undo, not a way back to a larger licence that was replaced long ago.
+ROLLBACK_WINDOW_NS = 7 * 86_400 * NANOSECONDS
+FLOOR_STEP_NS = 60 * NANOSECONDS  # the floor on disk may be behind by this much
+
+# Why a licence is not installed: by the code of the standing that it would give.
+_REFUSED: dict[str, Code] = {
+    "licence_fingerprint": Code.LICENCE_FINGERPRINT,
+    "licence_not_yet_valid": Code.LICENCE_NOT_YET_VALID,
+    "licence_release": Code.LICENCE_EXPIRED,
+    "licence_restricted": Code.LICENCE_EXPIRED,
+    "licence_terminated": Code.LICENCE_EXPIRED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What an installation changes, or would change."""
+
+    before: Standing
+    after: Standing
+    licence: Licence
+
+    def differences(self) -> dict[str, tuple[Any, Any]]:
+        """The fields of the standing that differ: name → (before, after)."""
+        before, after = self.before.to_dict(), self.after.to_dict()
+        return {name: (before[name], after[name]) for name in before if before[name] != after[name]}
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON takes it."""
+        return {
+            "before": self.before.to_dict(),
+            "after": self.after.to_dict(),
+            "licence": to_claims(self.licence),
+        }
+
+
+class LicenceStore:
+    """The licence directory of one appliance; used by the daemon alone, from any of its threads."""
+
+    def __init__(
+        self, directory: Path, anchors: Anchors, clock: Clock, *, components: Mapping[str, str] | None = None
+    ) -> None:
+        """`components` are this machine's fingerprint components (fingerprint.read_components)."""
+        self._directory = directory
+        self._anchors = anchors
+        self._clock = clock
+        self._components = dict(components or {})
+        self._lock = threading.RLock()
+        self._floor_ns = self._written_floor_ns = parse_floor(self._read("clock.json"))
+
+    def current(self) -> Licence | None:
+        """The installed licence, verified. Raises what is wrong with it."""
+        opened = self._opened("current.dsse.json")
+        return opened.licence if opened else None
+
+    def standing(self) -> Standing:
+        """What is allowed now; never raises for a licence that cannot be used."""
+        try:
+            licence = self.current()
+        except LotaBotsError as error:
+            floor_ns = self._floor(None)
+            return judge(
+                None, self._clock.wall_ns(), floor_ns, development=self._anchors.development, unusable=error
+            )
+        return self._judge(licence)
+
+    def install(self, data: bytes, *, check_only: bool = False) -> Change:
+        """Put a licence in place, or only say what it would change.
+
+        Raises what `open_licence` raises, LICENCE_FINGERPRINT, LICENCE_NOT_YET_VALID, LICENCE_EXPIRED,
+        LICENCE_ROLLBACK for a sequence below the highest seen, and FILE_UNWRITABLE or DISK_FULL.
+        """
+        with self._lock:
+            opened = open_licence(data, self.keyring())
+            change = Change(self.standing(), self._judge(opened.licence), opened.licence)
+            self._refuse_unusable(change)
+            self._refuse_older(opened)
+            if not check_only:
+                self._keep(opened)
+            return change
+
+    def rollback(self) -> Change:
+        """Undo the last installation within seven days. Raises NOT_FOUND, LICENCE_ROLLBACK and others.
+
+        The highest sequence stays, so that no other old licence can follow.
+        """
+        with self._lock:
+            opened = self._opened("previous.dsse.json")
+            if opened is None:
+                raise LotaBotsError(Code.NOT_FOUND, "no licence was installed before this one")
+            memory = self._memory()
+            if self._now_ns() - memory.installed_at_ns > ROLLBACK_WINDOW_NS:
+                replaced = rfc3339(from_ns(memory.installed_at_ns))
+                raise LotaBotsError(Code.LICENCE_ROLLBACK, f"it was replaced on {replaced}, over 7 days ago")
+            change = Change(self.standing(), self._judge(opened.licence), opened.licence)
+            self._refuse_unusable(change)
+            self._write("memory.json", memory_bytes(replace(memory, undone_to=opened.digest)))
+            self._write("current.dsse.json", opened.envelope.to_json())
+            (self._directory / "previous.dsse.json").unlink()
+            return change
+
+    def keyring(self) -> Keyring:
+        """The newest keyring: the package's, then every installed one after it. Raises KEYRING_INVALID."""
+        keyring = self._anchors.keyring
+        while data := self._read(_keyring_name(keyring.version + 1)):
+            try:
+                keyring = rotate(keyring, parse_envelope(data))
+            except LotaBotsError as error:
+                name = _keyring_name(keyring.version + 1)
+                raise LotaBotsError(Code.KEYRING_INVALID, f"{name}: {error}") from error
+        return keyring
+
+    def install_keyring(self, data: bytes) -> Keyring:
+        """Trust the vendor's next keyring; one that is trusted already changes nothing.
+
+        Raises KEYRING_INVALID, and what `verify` raises.
+        """
+        with self._lock:
+            keyring, envelope = self.keyring(), parse_envelope(data)
+            if self._read(_keyring_name(keyring.version)) == envelope.to_json():
+                return keyring
+            following = rotate(keyring, envelope)
+            self._write(_keyring_name(following.version), envelope.to_json())
+            return following
+
+    def raise_floor(self, *moments_ns: int) -> None:
+        """Note that it is at least this late: the clock now, and moments such as the last ledger row's."""
+        with self._lock:
+            self._floor_ns = max(self._floor_ns, self._clock.wall_ns(), *moments_ns)
+            if self._floor_ns - self._written_floor_ns >= FLOOR_STEP_NS:
+                self._write("clock.json", floor_bytes(self._floor_ns))
+                self._written_floor_ns = self._floor_ns
+
+    def _judge(self, licence: Licence | None) -> Standing:
+        bound = licence.fingerprint if licence else None
+        built_at = self._anchors.built_at
+        return judge(
+            licence,
+            self._clock.wall_ns(),
+            self._floor(licence),
+            development=self._anchors.development,
+            here=bound is None or matches(bound, self._components),
+            released_on=built_at.date() if built_at else None,
+        )
+
+    def _floor(self, licence: Licence | None) -> int:
+        """It is at least as late as all of these say."""
+        known = [self._anchors.built_at, licence.issued_at if licence else None]
+        return max([self._floor_ns, *(to_ns(moment) for moment in known if moment)])
+
+    def _now_ns(self) -> int:
+        return max(self._clock.wall_ns(), self._floor_ns)
+
+    def _opened(self, name: str) -> Opened | None:
+        data = self._read(name)
+        if not data:
+            return None
+        keyring = self.keyring()
+        opened = open_licence(data, keyring)
+        memory = self._memory()
+        older = opened.licence.sequence < memory.newest(keyring.revoked).sequence
+        if name == "current.dsse.json" and older and opened.digest != memory.undone_to:
+            raise LotaBotsError(
+                Code.LICENCE_ROLLBACK, "the installed file is older than one installed before"
+            )
+        return opened
+
+    def _refuse_unusable(self, change: Change) -> None:
+        code = _REFUSED.get(change.after.code)
+        if code is not None:
+            raise LotaBotsError(code, f"{change.licence.licence_id}: {change.after.effect}")
+
+    def _refuse_older(self, opened: Opened) -> None:
+        newest = self._memory_with_current().newest(self.keyring().revoked)
+        sequence = opened.licence.sequence
+        if sequence < newest.sequence:
+            raise LotaBotsError(
+                Code.LICENCE_ROLLBACK, f"sequence {sequence} is below {newest.sequence}, the highest seen"
+            )
+        if sequence == newest.sequence and opened.digest != newest.digest:
+            raise LotaBotsError(
+                Code.LICENCE_ROLLBACK,
+                f"sequence {sequence} was used by another licence",
+                hint="ask the vendor for a licence with a new sequence",
+            )
+
+    def _keep(self, opened: Opened) -> None:
+        memory = self._memory_with_current()
+        replaced = self._usable_current()
+        if replaced is not None and replaced.digest != opened.digest:
+            self._write("previous.dsse.json", replaced.envelope.to_json())
+        self._write("current.dsse.json", opened.envelope.to_json())
+        self._write(
+            "memory.json", memory_bytes(memory.with_licence(opened.signer, _seen(opened), self._now_ns()))
+        )
+
+    def _usable_current(self) -> Opened | None:
+        """The installed licence; none where it cannot be used, which is not worth an undo either."""
+        try:
+            return self._opened("current.dsse.json")
+        except LotaBotsError:
+            return None
+
+    def _memory_with_current(self) -> Memory:
+        """The memory, with the installed licence even if a crash kept it from being remembered."""
+        memory, current = self._memory(), self._usable_current()
+        if current is None:
+            return memory
+        return memory.with_licence(current.signer, _seen(current), self._now_ns())
+
+    def _memory(self) -> Memory:
+        return parse_memory(self._read("memory.json"))
+
+    def _read(self, name: str) -> bytes:
+        """A file of the directory; empty where it is not there."""
+        path = self._directory / name
+        return read_bounded(path, 2 * MAX_ENVELOPE_BYTES) if path.exists() else b""
+
+    def _write(self, name: str, data: bytes) -> None:
+        write_atomically(self._directory / name, data, mode=0o600)
+
+
+def _seen(opened: Opened) -> Seen:
+    return Seen(opened.licence.sequence, opened.digest)
+
+
+def _keyring_name(version: int) -> str:
+    return f"keyring-{version}.dsse.json"

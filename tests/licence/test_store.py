@@ -1,0 +1,399 @@
+"""The licence store: installed whole, never an older one, undone once, and right after a cut at any file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lotabotsd.foundation.clock import FixedClock, to_ns
+from lotabotsd.foundation.envelope import armour, one_line, parse_envelope
+from lotabotsd.foundation.errors import Code, LotaBotsError
+from lotabotsd.licence.claims import Tier
+from lotabotsd.licence.fingerprint import component
+from lotabotsd.licence.keyring import load_anchors
+from lotabotsd.licence.standing import State
+from lotabotsd.licence.store import LicenceStore
+
+HERE = {"machine-id": component("machine-id", "a"), "dmi-uuid": component("dmi-uuid", "b")}
+
+
+def code_of(call: Callable[[], Any]) -> Code:
+    with pytest.raises(LotaBotsError) as caught:
+        call()
+    return caught.value.code
+
+
+def files(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+def test_an_empty_directory_is_the_free_tier(store: LicenceStore) -> None:
+    assert store.current() is None
+    assert store.standing().state is State.NONE
+    assert not store.standing().development
+
+
+@pytest.mark.parametrize("form", ["json", "armour", "line"])
+def test_an_installed_licence_holds_at_once_and_after_a_restart(
+    store: LicenceStore, open_store: Callable[..., LicenceStore], vendor: Any, form: str
+) -> None:
+    envelope = parse_envelope(vendor.licence())
+    data = {
+        "json": envelope.to_json(),
+        "armour": armour(envelope).encode(),
+        "line": one_line(envelope).encode(),
+    }[form]
+    change = store.install(data)
+    assert (change.before.state, change.after.state) == (State.NONE, State.VALID)
+    assert change.differences()["requests_per_minute"] == (600, 60_000)
+    assert json.loads(json.dumps(change.to_dict()))["licence"] == vendor.claims()
+    for found in (store, open_store()):
+        assert found.standing() == change.after
+        assert found.standing().tier is Tier.PRO
+
+
+def test_files_are_readable_by_the_daemon_alone(store: LicenceStore, vendor: Any, tmp_path: Path) -> None:
+    store.install(vendor.licence())
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+
+
+def test_a_check_says_the_same_and_changes_nothing(store: LicenceStore, vendor: Any, tmp_path: Path) -> None:
+    checked = store.install(vendor.licence(), check_only=True)
+    assert files(tmp_path) == {}
+    assert store.standing().state is State.NONE
+    assert store.install(vendor.licence()) == checked
+
+
+def test_the_same_licence_again_changes_nothing(store: LicenceStore, vendor: Any, tmp_path: Path) -> None:
+    store.install(vendor.licence())
+    before = files(tmp_path)
+    assert store.install(vendor.licence()).differences() == {}
+    assert files(tmp_path) == before
+
+
+def test_an_older_sequence_is_refused_also_after_a_restart(
+    store: LicenceStore, open_store: Callable[..., LicenceStore], vendor: Any
+) -> None:
+    store.install(vendor.licence(sequence=8))
+    for found in (store, open_store()):
+        assert code_of(lambda found=found: found.install(vendor.licence(sequence=7))) is Code.LICENCE_ROLLBACK
+        assert found.standing().sequence == 8
+
+
+def test_a_sequence_is_used_by_one_licence(store: LicenceStore, vendor: Any) -> None:
+    store.install(vendor.licence(sequence=8))
+    assert code_of(lambda: store.install(vendor.licence(sequence=8, gpus=8))) is Code.LICENCE_ROLLBACK
+    assert store.install(vendor.licence(sequence=9, gpus=8)).after.gpus == 8
+
+
+def test_an_older_file_copied_into_place_is_not_used(
+    store: LicenceStore, vendor: Any, tmp_path: Path
+) -> None:
+    store.install(vendor.licence(sequence=7))
+    store.install(vendor.licence(sequence=8, gpus=2))
+    (tmp_path / "current.dsse.json").write_bytes(vendor.licence(sequence=7))
+    assert code_of(store.current) is Code.LICENCE_ROLLBACK
+    assert (store.standing().state, store.standing().code) == (State.RESTRICTED, "licence_unusable")
+    assert store.install(vendor.licence(sequence=8, gpus=2)).after.gpus == 2
+
+
+def test_a_lost_memory_is_refilled_from_the_installed_licence(
+    store: LicenceStore, vendor: Any, tmp_path: Path
+) -> None:
+    store.install(vendor.licence(sequence=8))
+    for damage in (b"", b"{", b"[]", b'{"highest":1}', b'{"highest":{"a":{"sequence":-1,"digest":""}}}'):
+        (tmp_path / "memory.json").write_bytes(damage)
+        assert store.standing().state is State.VALID
+        assert code_of(lambda: store.install(vendor.licence(sequence=7))) is Code.LICENCE_ROLLBACK
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"starts_at": "2026-01-01T00:00:01Z"}, Code.LICENCE_NOT_YET_VALID),
+        ({"starts_at": "2024-01-01T00:00:00Z", "expires_at": "2025-12-18T00:00:00Z"}, Code.LICENCE_EXPIRED),
+        (
+            {
+                "starts_at": "2024-01-01T00:00:00Z",
+                "expires_at": "2025-12-01T00:00:00Z",
+                "terminates_at": "2025-12-31T00:00:00Z",
+            },
+            Code.LICENCE_EXPIRED,
+        ),
+        (
+            {"fingerprint": {"match": "most", "components": {"machine-id": "a" * 64}}},
+            Code.LICENCE_FINGERPRINT,
+        ),
+        ({"tier": "gold"}, Code.LICENCE_INVALID),
+    ],
+)
+def test_what_would_not_count_is_not_installed(
+    store: LicenceStore, vendor: Any, tmp_path: Path, changes: dict[str, Any], code: Code
+) -> None:
+    changes = {"issued_at": "2025-06-01T00:00:00Z", "terminates_at": None, **changes}
+    for check_only in (True, False):
+        data = vendor.licence(**changes)
+        assert code_of(lambda data=data, only=check_only: store.install(data, check_only=only)) is code
+    assert files(tmp_path) == {}
+
+
+def test_a_licence_in_its_days_of_grace_can_still_be_installed(store: LicenceStore, vendor: Any) -> None:
+    ended = {"issued_at": "2025-06-01T00:00:00Z", "starts_at": "2024-01-01T00:00:00Z", "terminates_at": None}
+    assert (
+        store.install(vendor.licence(expires_at="2025-12-25T00:00:00Z", **ended)).after.state is State.GRACE
+    )
+
+
+def test_a_release_newer_than_the_licence_covers_is_refused(
+    open_store: Callable[..., LicenceStore], vendor: Any
+) -> None:
+    store = open_store(anchors=vendor.anchors(built_at="2025-12-01T12:00:00Z"))
+    assert (
+        code_of(lambda: store.install(vendor.licence(max_release_date="2025-11-30"))) is Code.LICENCE_EXPIRED
+    )
+    assert store.install(vendor.licence(max_release_date="2025-12-01")).after.state is State.VALID
+
+
+def test_a_bound_licence_works_on_its_machine_and_not_after_a_move(
+    open_store: Callable[..., LicenceStore], vendor: Any
+) -> None:
+    bound = {"match": "all", "components": dict(HERE)}
+    store = open_store(components=HERE)
+    assert store.install(vendor.licence(fingerprint=bound)).after.state is State.VALID
+    moved = open_store(components={**HERE, "machine-id": component("machine-id", "z")})
+    assert (moved.standing().state, moved.standing().code) == (State.RESTRICTED, "licence_fingerprint")
+
+
+def test_a_refusal_leaves_the_installed_licence_alone(
+    store: LicenceStore, vendor: Any, tmp_path: Path
+) -> None:
+    store.install(vendor.licence())
+    before = files(tmp_path)
+    for data in (b"", b"junk", vendor.licence(by=vendor.second, sequence=9), vendor.keyring().to_json()):
+        code_of(lambda data=data: store.install(data))
+    assert files(tmp_path) == before
+    assert store.standing().state is State.VALID
+
+
+@pytest.mark.parametrize("damage", [b"{}", b"\0" * 100, b"x" * 3_000_000])
+def test_a_damaged_file_restricts_and_is_mended_by_installing_again(
+    store: LicenceStore, vendor: Any, tmp_path: Path, damage: bytes
+) -> None:
+    store.install(vendor.licence())
+    (tmp_path / "current.dsse.json").write_bytes(damage)
+    standing = store.standing()
+    assert (standing.state, standing.code) == (State.RESTRICTED, "licence_unusable")
+    assert standing.detail
+    assert standing.admits
+    assert store.install(vendor.licence()).after.state is State.VALID
+
+
+def test_an_undo_puts_back_the_licence_before_and_no_other(
+    store: LicenceStore, open_store: Callable[..., LicenceStore], vendor: Any, clock: FixedClock
+) -> None:
+    for sequence in (6, 7, 8):
+        store.install(vendor.licence(sequence=sequence, gpus=sequence))
+    clock.advance(7 * 86_400)
+    change = store.rollback()
+    assert (change.before.gpus, change.after.gpus) == (8, 7)
+    assert open_store().standing().gpus == 7
+    assert code_of(store.rollback) is Code.NOT_FOUND
+    assert code_of(lambda: store.install(vendor.licence(sequence=6, gpus=6))) is Code.LICENCE_ROLLBACK
+    assert code_of(lambda: store.install(vendor.licence(sequence=7, gpus=70))) is Code.LICENCE_ROLLBACK
+    assert store.install(vendor.licence(sequence=8, gpus=8)).after.gpus == 8
+
+
+def test_an_undo_is_possible_for_seven_days(store: LicenceStore, vendor: Any, clock: FixedClock) -> None:
+    store.install(vendor.licence(sequence=7))
+    store.install(vendor.licence(sequence=8))
+    clock.advance(7 * 86_400 + 1)
+    store.install(vendor.licence(sequence=8))  # the same again does not begin the days anew
+    assert code_of(store.rollback) is Code.LICENCE_ROLLBACK
+    assert store.standing().sequence == 8
+
+
+def test_there_is_nothing_to_undo_after_the_first(store: LicenceStore, vendor: Any) -> None:
+    assert code_of(store.rollback) is Code.NOT_FOUND
+    store.install(vendor.licence())
+    assert code_of(store.rollback) is Code.NOT_FOUND
+
+
+def test_an_undo_gives_no_expired_licence(store: LicenceStore, vendor: Any, clock: FixedClock) -> None:
+    store.install(
+        vendor.licence(sequence=7, expires_at="2026-01-03T00:00:00Z", grace_days=0, terminates_at=None)
+    )
+    store.install(vendor.licence(sequence=8))
+    clock.advance(3 * 86_400)
+    assert code_of(store.rollback) is Code.LICENCE_EXPIRED
+    assert store.standing().state is State.VALID
+
+
+@pytest.mark.parametrize("written", range(4))
+def test_a_cut_between_two_files_of_an_installation_leaves_one_licence_or_the_other(
+    store: LicenceStore, open_store: Callable[..., LicenceStore], vendor: Any, tmp_path: Path, written: int
+) -> None:
+    store.install(vendor.licence(sequence=7, gpus=7))
+    before = files(tmp_path)
+    store.install(vendor.licence(sequence=8, gpus=8))
+    after = files(tmp_path)
+    order = ["previous.dsse.json", "current.dsse.json", "memory.json"]
+    _put(tmp_path, {**before, **{name: after[name] for name in order[:written]}})
+    cut = open_store()
+    assert cut.standing().gpus == (8 if written >= 2 else 7)
+    assert cut.standing().state is State.VALID
+    if written >= 2:
+        assert code_of(lambda: cut.install(vendor.licence(sequence=7, gpus=7))) is Code.LICENCE_ROLLBACK
+    cut.install(vendor.licence(sequence=8, gpus=8))
+    assert files(tmp_path) == after
+    assert cut.rollback().after.gpus == 7
+
+
+@pytest.mark.parametrize("written", range(4))
+def test_a_cut_between_two_files_of_an_undo_leaves_one_licence_or_the_other(
+    store: LicenceStore, open_store: Callable[..., LicenceStore], vendor: Any, tmp_path: Path, written: int
+) -> None:
+    store.install(vendor.licence(sequence=7, gpus=7))
+    store.install(vendor.licence(sequence=8, gpus=8))
+    before = files(tmp_path)
+    store.rollback()
+    after = files(tmp_path)
+    order = ["memory.json", "current.dsse.json"]
+    state = {**before, **{name: after[name] for name in order[:written]}}
+    if written == 3:
+        del state["previous.dsse.json"]
+    _put(tmp_path, state)
+    cut = open_store()
+    assert cut.standing().gpus == (7 if written >= 2 else 8)
+    assert cut.standing().state is State.VALID
+    if written < 3:
+        cut.rollback()
+    assert files(tmp_path) == after
+
+
+def _put(directory: Path, state: dict[str, bytes]) -> None:
+    for path in directory.iterdir():
+        path.unlink()
+    for name, data in state.items():
+        (directory / name).write_bytes(data)
+
+
+def test_a_directory_that_cannot_be_written_is_told(
+    open_store: Callable[..., LicenceStore], vendor: Any, tmp_path: Path, clock: FixedClock
+) -> None:
+    missing = LicenceStore(tmp_path / "missing", vendor.anchors(), clock)
+    assert missing.standing().state is State.NONE
+    assert code_of(lambda: missing.install(vendor.licence())) is Code.FILE_UNWRITABLE
+
+
+def test_the_floor_only_moves_forward_and_survives_a_restart(
+    store: LicenceStore, open_store: Callable[..., LicenceStore], vendor: Any, clock: FixedClock
+) -> None:
+    store.install(vendor.licence(terminates_at=None))
+    clock.set_wall(datetime(2027, 6, 1, tzinfo=UTC))
+    store.raise_floor()
+    clock.set_wall(datetime(2026, 6, 1, tzinfo=UTC))
+    for found in (store, open_store()):
+        found.raise_floor()
+        standing = found.standing()
+        assert (standing.state, standing.clock_suspect) == (State.RESTRICTED, True)
+
+
+def test_the_floor_takes_moments_from_elsewhere(store: LicenceStore, vendor: Any) -> None:
+    store.install(vendor.licence())
+    store.raise_floor(to_ns(datetime(2026, 12, 30, tzinfo=UTC)), 0)
+    assert store.standing().state is State.EXPIRING
+    assert store.standing().clock_suspect
+
+
+def test_the_floor_is_written_once_a_minute(store: LicenceStore, tmp_path: Path, clock: FixedClock) -> None:
+    store.raise_floor()
+    first = (tmp_path / "clock.json").read_bytes()
+    clock.advance(59)
+    store.raise_floor()
+    assert (tmp_path / "clock.json").read_bytes() == first
+    clock.advance(1)
+    store.raise_floor()
+    assert (tmp_path / "clock.json").read_bytes() != first
+
+
+@pytest.mark.parametrize(
+    "damage", [b"", b"{", b"[]", b'{"floor_ns":-1}', b'{"floor_ns":1.5}', b'{"floor_ns":true}']
+)
+def test_a_damaged_floor_stops_nothing(
+    open_store: Callable[..., LicenceStore], vendor: Any, tmp_path: Path, damage: bytes
+) -> None:
+    (tmp_path / "clock.json").write_bytes(damage)
+    store = open_store()
+    store.install(vendor.licence())
+    assert store.standing().state is State.VALID
+
+
+def test_a_clock_before_issue_or_build_is_suspect(
+    open_store: Callable[..., LicenceStore], vendor: Any, clock: FixedClock
+) -> None:
+    open_store().install(vendor.licence())
+    clock.set_wall(datetime(2025, 1, 1, tzinfo=UTC))
+    assert open_store().standing().clock_suspect
+    assert open_store().standing().state is State.VALID
+    built = open_store(anchors=vendor.anchors(built_at="2026-01-02T00:00:00Z"))
+    clock.set_wall(datetime(2026, 1, 1, 12, tzinfo=UTC))
+    assert built.standing().clock_suspect
+
+
+def test_everything_under_the_development_anchors_is_marked(
+    tmp_path: Path, golden: Path, clock: FixedClock
+) -> None:
+    store = LicenceStore(tmp_path, load_anchors(), clock)
+    assert store.standing().development
+    change = store.install((golden / "pro.dsse.json").read_bytes())
+    assert (change.before.development, change.after.development) == (True, True)
+    clock.advance(timedelta(days=3650).total_seconds())
+    assert store.standing().development
+
+
+def test_the_next_keyring_brings_a_new_key_and_revokes_the_old(
+    store: LicenceStore, open_store: Callable[..., LicenceStore], vendor: Any
+) -> None:
+    store.install(vendor.licence())
+    later = vendor.licence(by=vendor.second, sequence=8)
+    assert code_of(lambda: store.install(later)) is Code.SIGNER_UNKNOWN
+    old, new = vendor.entry(vendor.issuing), vendor.entry(vendor.second)
+    second = vendor.keyring(version=2, keys=[old, new]).to_json()
+    assert store.install_keyring(second).version == store.install_keyring(second).version == 2
+    third = vendor.keyring(version=3, keys=[old, new], revoked=[old["keyid"]]).to_json()
+    store.install_keyring(third)
+    assert open_store().keyring().version == 3
+    assert store.standing().code == "licence_unusable"
+    assert store.install(later).after.state is State.VALID
+
+
+def test_a_keyring_out_of_order_is_refused(store: LicenceStore, vendor: Any, tmp_path: Path) -> None:
+    for envelope in (vendor.keyring(version=3), vendor.keyring(version=1)):
+        data = envelope.to_json()
+        assert code_of(lambda data=data: store.install_keyring(data)) is Code.KEYRING_INVALID
+    assert code_of(lambda: store.install_keyring(vendor.licence())) is Code.ENVELOPE_TYPE
+    assert files(tmp_path) == {}
+
+
+def test_a_damaged_keyring_restricts_and_names_its_file(
+    store: LicenceStore, vendor: Any, tmp_path: Path
+) -> None:
+    store.install(vendor.licence())
+    (tmp_path / "keyring-2.dsse.json").write_bytes(b"{}")
+    assert store.standing().state is State.RESTRICTED
+    assert "keyring-2.dsse.json" in store.standing().detail
+
+
+def test_a_thief_who_signed_the_highest_sequence_does_not_lock_the_vendor_out(
+    store: LicenceStore, vendor: Any
+) -> None:
+    store.install(vendor.licence(sequence=10**15))
+    assert code_of(lambda: store.install(vendor.licence(sequence=8))) is Code.LICENCE_ROLLBACK
+    old, new = vendor.entry(vendor.issuing), vendor.entry(vendor.second)
+    store.install_keyring(vendor.keyring(version=2, keys=[old, new], revoked=[old["keyid"]]).to_json())
+    assert store.install(vendor.licence(by=vendor.second, sequence=8)).after.state is State.VALID
