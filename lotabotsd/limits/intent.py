@@ -29,7 +29,9 @@ class Intents:
         self._geometry = geometry
 
     def carry_out(self, worker: int, values: list[int]) -> None:
-        """Set slots and the cells of `worker`; `values` are the numbers of 1 to 8 entries (layout.ENTRIES)."""
+        """Set slots and the cells of `worker`; `values` are those of up to 8 entries (layout.ENTRIES)."""
+        if not values:
+            return
         count = len(values) // _NUMBERS
         body = ENTRIES[count].pack(*values)
         memory = self._memory
@@ -62,6 +64,9 @@ class Intents:
         body = self._memory[begin : begin + min(count, layout.MAX_SCOPES) * ENTRY_BYTES]
         if not 1 <= count <= layout.MAX_SCOPES or zlib.crc32(body) != crc:
             raise LotaBotsError(Code.LIMITS_TABLE_DAMAGED, "an intent's checksum does not fit")
+        slots = [layout.UINT32.unpack_from(body, begin)[0] for begin in range(0, len(body), ENTRY_BYTES)]
+        if max(slots) >= self._geometry.slots:
+            raise LotaBotsError(Code.LIMITS_TABLE_DAMAGED, f"an intent names slot {max(slots)}")
         return body
 
     def _write(self, worker: int, body: bytes) -> None:

@@ -91,14 +91,14 @@ def holds(slot: Slot, cell: Cell, epoch: int) -> bool:
 def closed(slot: Slot, cell: Cell, window_id: int, reserved_rows: int, rows: int | None) -> tuple[int, ...]:
     """Slot and cell after a ticket was committed with `rows`, or refunded (None).
 
-    Rows of a past window are dropped: that window's quota is nobody's concern any more.
+    Rows of a past window are dropped: that window's quota is nobody's concern any more. In the slot's
+    window the cell is in it too, because the ticket's admission brought it there.
     """
     tag, arrival, window, epoch, used, reserved, admitted, committed, refunded = slot
     _, cell_window, in_flight, _, cell_reserved = cell
     if window == window_id:
         reserved -= reserved_rows
         used += rows or 0
-    if cell_window == window_id:
         cell_reserved -= reserved_rows
     if rows is None:
         refunded += 1

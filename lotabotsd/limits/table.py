@@ -208,8 +208,7 @@ class Table:
             if rules.holds(slot, cell, epoch):
                 values += (scope.slot, 0)
                 values += rules.closed(slot, cell, ticket.window_id, ticket.rows, rows)
-        if values:
-            self._intents.carry_out(self._worker, values)
+        self._intents.carry_out(self._worker, values)
 
     # -- the lock --------------------------------------------------------------------------------------
 
