@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -212,3 +213,19 @@ def test_keys_are_audited_under_their_organisation(
     assert [row.action for row in rows] == ["key.create", "key.rotate", "key.revoke"]
     assert {row.organisation_id for row in rows} == {key.organisation_id}
     assert {row.target for row in rows} == {key.key_id}
+
+
+def test_threads_that_change_things_at_once_make_one_chain(store: IdentityStore) -> None:
+    def work(name: str) -> None:
+        for number in range(10):
+            store.create_organisation(f"{name} {number}", caps=NONE)
+            store.list_organisations()
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    verdict = store.audit.verify()
+    assert (verdict.intact, verdict.rows) == (True, 40)
+    assert len(store.list_organisations()) == 40
