@@ -1,0 +1,71 @@
+"""The real neighbours together: identity's keys and the licence's standing, through policy.db, to the gate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from lotabotsd.foundation.clock import FixedClock
+from lotabotsd.foundation.database import open_database
+from lotabotsd.identity.api_key import hash_secret, parse_api_key
+from lotabotsd.identity.records import IdentityCaps
+from lotabotsd.identity.schema import APPLICATION_ID, MIGRATIONS
+from lotabotsd.identity.store import IdentityStore
+from lotabotsd.licence.standing import judge
+from lotabotsd.policy.compile import PolicySource
+from lotabotsd.policy.publish import Publisher
+from lotabotsd.policy.reader import PolicyReader
+
+PEPPER = bytes(range(32))
+
+
+def test_a_key_made_rotated_and_revoked_is_what_the_gate_sees(
+    tmp_path: Path, publisher: Publisher, reader: PolicyReader, source: Callable[..., PolicySource]
+) -> None:
+    clock = FixedClock(datetime(2026, 3, 1, 12, tzinfo=UTC))
+    db = open_database(tmp_path / "state.db", application_id=APPLICATION_ID, migrations=MIGRATIONS)
+    store = IdentityStore(db, clock, PEPPER)
+    free = judge(None, clock.wall_ns(), 0, development=True).to_dict()
+
+    def publish() -> None:
+        publisher.publish(source(keys=tuple(store.grants()), standing=free), clock.wall_ns())
+
+    def accepted(text: str) -> bool:
+        reader.refresh()
+        parsed = parse_api_key(text)
+        assert parsed is not None
+        grant = reader.grant(parsed.key_id)
+        offered = hash_secret(PEPPER, parsed.key_id, parsed.secret)
+        return grant is not None and offered in [known for known, _ in grant.secrets]
+
+    caps = IdentityCaps()
+    organisation = store.create_organisation("Acme", caps=caps)
+    member = store.create_member(organisation.organisation_id, "app", "service", caps=caps)
+    first = store.create_key(
+        organisation.organisation_id, member.member_id, name="k", expires_in_days=30, caps=caps
+    )
+    publish()
+    reader.open()
+    assert accepted(first.text)
+    assert (reader.standing().state, reader.standing().tier) == ("none", "free")
+
+    second = store.rotate_key(first.record.key_id, 60, caps=caps)
+    publish()
+    assert accepted(first.text)
+    assert accepted(second.text)
+    grant = reader.grant(first.record.key_id)
+    assert grant is not None
+    assert [end for _, end in grant.secrets] == [None, clock.wall_ns() + 60 * 1_000_000_000]
+    licence = grant.scopes[0]
+    assert (licence.rate_per_minute, licence.burst, licence.quota, licence.quota_hard) == (
+        600,
+        100,
+        100_000,
+        True,
+    )
+
+    store.revoke_key(first.record.key_id)
+    publish()
+    assert not accepted(first.text)
+    assert not accepted(second.text)
