@@ -1,4 +1,4 @@
-"""The real neighbours together: identity's keys and the licence's standing, through policy.db, to the gate."""
+"""Real neighbours together: keys of identity, the standing of the licence, policy.db, and the gate's view."""
 
 from __future__ import annotations
 
