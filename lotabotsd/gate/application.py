@@ -162,7 +162,13 @@ class Inference:
         ticket = reserved.ticket
         try:
             opened = serving.meter.open(  # 5
-                self._grant, self._model.name, self._route.version, self._identifier, rows, len(body)
+                self._grant,
+                self._model.name,
+                self._route.version,
+                self._identifier,
+                rows,
+                len(body),
+                ticket.window_id,
             )
         except LotaBotsError:
             serving.table.refund(ticket)

@@ -12,6 +12,8 @@ from lotabotsd.foundation.errors import LotaBotsError, problem
 from .protocol import problem_answer
 
 Headers = list[tuple[bytes, bytes]]
+LINGER_SECONDS = 2.0
+LINGER_BYTES = 16 << 20
 
 
 class ClientGoneError(Exception):
@@ -60,6 +62,10 @@ class Exchange:
             self.headers[name] = value
         self.request_id = request_id
         self.started = False
+        # A request without either header has no body (RFC 9112, section 6.3).
+        self._body_read = (
+            self.headers.get(b"content-length", b"0") == b"0" and b"transfer-encoding" not in self.headers
+        )
         self.held_bytes = 0
         self.extra_headers: Headers = []
 
@@ -89,6 +95,7 @@ class Exchange:
             self.held_bytes += len(part)
             parts.append(part)
             if not message.get("more_body", False):
+                self._body_read = True
                 return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def start(self, status: int, headers: Headers) -> None:
@@ -102,11 +109,32 @@ class Exchange:
         await self._write({"type": "http.response.body", "body": body, "more_body": more})
 
     async def answer(self, status: int, headers: Headers, body: bytes) -> None:
-        """Send a whole answer; a HEAD request gets none of the body by the protocol."""
+        """Send a whole answer, also to a client that is still sending."""
         if not any(name == b"content-length" for name, _ in headers):
             headers = [*headers, (b"content-length", str(len(body)).encode())]
         await self.start(status, headers)
+        if not self._body_read:
+            await self.send(body, more=True)
+            await self._discard_rest()
+            body = b""
         await self.send(body, more=False)
+
+    async def _discard_rest(self) -> None:
+        """Take in, for a while, what the client still sends.
+
+        Closing with unread data resets the connection, and the reset can overtake the answer (RFC 9112,
+        section 9.6).
+        """
+        discarded = 0
+        try:
+            async with asyncio.timeout(LINGER_SECONDS):
+                while discarded < LINGER_BYTES:
+                    message = await self._receive()
+                    discarded += len(message.get("body", b""))
+                    if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                        return
+        except TimeoutError:
+            return
 
     async def answer_json(self, status: int, body: bytes) -> None:
         """Send a whole JSON answer."""

@@ -47,9 +47,19 @@ class Meter:
         self.open_requests = 0
 
     def open(
-        self, grant: Grant, model: str, version: str, request_id: bytes, rows: int, input_bytes: int
+        self,
+        grant: Grant,
+        model: str,
+        version: str,
+        request_id: bytes,
+        rows: int,
+        input_bytes: int,
+        window_id: int | None = None,
     ) -> OpenRequest:
-        """Step 5: put the request on record. Raises JOURNAL_UNAVAILABLE."""
+        """Step 5: put the request on record, with the month its ticket is charged to.
+
+        Raises JOURNAL_UNAVAILABLE.
+        """
         wall_ns = self._clock.wall_ns()
         number = self._journal.append(
             encode_open(
@@ -59,7 +69,7 @@ class Meter:
                 organisation_id=grant.organisation_id,
                 model=model,
                 version=version,
-                window_id=month_window(wall_ns),
+                window_id=month_window(wall_ns) if window_id is None else window_id,
                 reserved=rows,
             )
         )

@@ -128,13 +128,21 @@ async def _attest(parts: Parts, exchange: Exchange, grant: Grant) -> None:
     for name in ("nonce", "audience"):
         if not isinstance(request.get(name), str | None):
             raise LotaBotsError(Code.JSON_INVALID, f"{name} must be text")
-    token = await request_token(
-        parts.config.paths.attest_socket,
-        nonce=request.get("nonce"),
-        audience=request.get("audience"),
-        key_id=grant.key_id,
-    )
-    await exchange.answer_json(200, json.dumps({"token": token}).encode())
+    try:
+        issued = await request_token(
+            parts.config.paths.attest_socket,
+            nonce=request.get("nonce"),
+            audience=request.get("audience"),
+            key_id=grant.key_id,
+        )
+    except LotaBotsError as error:
+        if error.code is Code.DAEMON_UNAVAILABLE:  # its detail names a file of the host
+            raise LotaBotsError(Code.DAEMON_UNAVAILABLE) from error
+        raise
+    shape: dict[str, Any] = {"token": issued.token}
+    if issued.detached:
+        shape["detached"] = dict(issued.detached)
+    await exchange.answer_json(200, json.dumps(shape).encode())
 
 
 async def _answer_jwks(parts: Parts, exchange: Exchange) -> None:

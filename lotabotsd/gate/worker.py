@@ -17,11 +17,12 @@ from pathlib import Path
 import uvloop
 
 from lotabotsd.foundation.clock import SystemClock
+from lotabotsd.foundation.codes import Code
 from lotabotsd.foundation.config import Config, load
 from lotabotsd.foundation.errors import LotaBotsError
 from lotabotsd.foundation.files import read_bounded
 from lotabotsd.foundation.journald import set_up_logging
-from lotabotsd.limits.table import Table, current_boot_id
+from lotabotsd.limits.table import Busy, Table, current_boot_id
 from lotabotsd.policy.reader import PolicyReader
 from lotabotsd.usage.journal import Journal
 
@@ -48,18 +49,27 @@ PEPPER_BYTES = 32
 class Worker:
     """The life of one worker."""
 
-    def __init__(self, config: Config, worker: int, epoch: int, listener: socket.socket) -> None:
+    def __init__(
+        self,
+        config: Config,
+        worker: int,
+        epoch: int,
+        listener: socket.socket,
+        *,
+        farewell_seconds: float = FAREWELL_SECONDS,
+    ) -> None:
         workers = config.gate.worker_count(os.cpu_count() or 1)
         gate = config.gate
         self._config = config
         self._worker = worker
         self._epoch = epoch
         self._listener = listener
+        self._farewell_seconds = farewell_seconds
         self._clock = SystemClock()
         self._stopping = asyncio.Event()
         self._journal: Journal | None = None
         self._commit: GroupCommit | None = None
-        self._table_inode = 0
+        self._retired: list[Serving] = []
         self._missing = ""
         at_once = max(1, gate.max_in_flight // workers)
         self._parts = Parts(
@@ -86,19 +96,23 @@ class Worker:
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stopping.set)
+            loop.add_signal_handler(number, self.stop)
         server = make_server(Application(self._parts), self._config.gate, started)
         ticking = asyncio.create_task(self._tick())
         serving = asyncio.create_task(server.serve(sockets=[self._listener]))
         await self._stopping.wait()
         self._parts.draining = True
-        await asyncio.sleep(FAREWELL_SECONDS)
+        await asyncio.sleep(self._farewell_seconds)
         server.should_exit = True
         await serving
         ticking.cancel()
         await asyncio.gather(ticking, return_exceptions=True)
         await self._close()
         return 1 if self._parts.problems.get(Component.JOURNAL) is State.FAILED else 0
+
+    def stop(self) -> None:
+        """Begin to stop, as SIGTERM does."""
+        self._stopping.set()
 
     async def _tick(self) -> None:
         """Every 50 ms: open what is there now, apply a new policy, beat, notice a broken disk."""
@@ -112,10 +126,11 @@ class Worker:
 
     def _look_once(self) -> None:
         parts = self._parts
-        if parts.opened is not None and self._table_replaced():
+        if parts.opened is not None and parts.opened.table.replaced():
             log.info("the limits table was made anew", extra={"worker": self._worker})
-            parts.opened.table.close()
+            self._retired.append(parts.opened)
             parts.opened = None
+        self._close_retired()
         if parts.opened is None:
             try:
                 parts.opened = self._open()
@@ -168,7 +183,8 @@ class Worker:
             policy.close()
             raise
         try:
-            table.settle_worker(self._worker)
+            if isinstance(table.settle_worker(self._worker), Busy):
+                raise LotaBotsError(Code.LIMITS_UNAVAILABLE, "the limits table is locked")
             if self._journal is None:
                 self._journal = Journal(
                     paths.journal,
@@ -181,7 +197,6 @@ class Worker:
             policy.close()
             table.close()
             raise
-        self._table_inode = paths.limits_table.stat().st_ino
         self._commit = GroupCommit(self._journal, power_safe=self._config.usage.durability == "power")
         return Serving(
             policy,
@@ -191,12 +206,13 @@ class Worker:
             self._clock,
         )
 
-    def _table_replaced(self) -> bool:
-        """The daemon makes a new table when it finds the old one damaged."""
-        try:
-            return self._config.paths.limits_table.stat().st_ino != self._table_inode
-        except OSError:
-            return False  # gone for a moment, or for good: the mapped one still counts
+    def _close_retired(self, *, all_of_them: bool = False) -> None:
+        """Close the parts of an earlier table once the requests that hold tickets of it have ended."""
+        for serving in self._retired[:]:
+            if all_of_them or serving.meter.open_requests == 0:
+                serving.table.close()
+                serving.policy.close()
+                self._retired.remove(serving)
 
     async def _close(self) -> None:
         self._parts.pool.close()
@@ -207,8 +223,8 @@ class Worker:
             except LotaBotsError as error:
                 log.error("%s", error, extra={"code": error.code.value})
         if self._parts.opened is not None:
-            self._parts.opened.table.close()
-            self._parts.opened.policy.close()
+            self._retired.append(self._parts.opened)
+        self._close_retired(all_of_them=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
