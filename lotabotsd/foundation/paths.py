@@ -108,7 +108,7 @@ class Paths:
             (self.state, 0o711),
             (self.keys, 0o700),
             (self.licence, 0o700),
-            (self.policy, 0o750),
+            (self.policy, 0o2750),
             (self.journal, 0o770),
             (self.state / "models", 0o755),
             (self.live_models, 0o755),
