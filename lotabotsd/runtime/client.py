@@ -1,0 +1,185 @@
+"""Ask Triton over its Unix socket: alive, index, load, unload, statistics, a canary inference.
+
+One connection per request, closed after it: an idle kept-alive connection would hold up Triton's exit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lotabotsd.foundation.errors import Code, LotaBotsError
+
+from .canary import Canary, canary_request, judge_canary
+from .command import SECRET_HEADER
+
+MAX_HEAD_BYTES = 64 * 1024
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+_LENGTH = "content-length"
+_JSON_LENGTH = "inference-header-content-length"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One HTTP answer."""
+
+    status: int
+    headers: dict[str, str]  # names in lower case
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ModelState:
+    """One line of Triton's index: `state` as in READY, LOADING, UNAVAILABLE; empty for "never loaded"."""
+
+    state: str
+    reason: str
+
+
+class TritonClient:
+    """Triton's HTTP endpoint. `secret` gives the secret of the run in force for the restricted APIs."""
+
+    def __init__(
+        self,
+        path: Path,
+        secret: Callable[[], str],
+        *,
+        load_timeout_seconds: float,
+        probe_timeout_seconds: float = 3.0,
+        canary_timeout_seconds: float = 30.0,
+    ) -> None:
+        self._path = path
+        self._secret = secret
+        self._load_seconds = load_timeout_seconds
+        self._probe_seconds = probe_timeout_seconds
+        self._canary_seconds = canary_timeout_seconds
+
+    async def live(self) -> bool:
+        """Whether it answers at all. Never raises: no answer is an answer."""
+        try:
+            return (await self._ask("GET", "/v2/health/live", self._probe_seconds)).status == 200
+        except LotaBotsError:
+            return False
+
+    async def version(self) -> str:
+        """Triton's version. Raises RUNTIME_UNAVAILABLE, RUNTIME_TIMEOUT."""
+        return str(_json(await self._ask("GET", "/v2", self._probe_seconds)).get("version", ""))
+
+    async def index(self) -> dict[str, ModelState]:
+        """Every model that Triton knows of. Raises RUNTIME_UNAVAILABLE, RUNTIME_TIMEOUT."""
+        rows = _json(await self._ask("POST", "/v2/repository/index", self._probe_seconds))
+        found: dict[str, ModelState] = {}
+        for row in rows if isinstance(rows, list) else []:
+            name, state = str(row["name"]), ModelState(str(row.get("state", "")), str(row.get("reason", "")))
+            if name not in found or state.state == "READY":  # a row per version: one that is ready counts
+                found[name] = state
+        return found
+
+    async def load(self, name: str) -> None:
+        """Load a model, or swap it for its newer files without a gap; done when it can answer.
+
+        Raises MODEL_FAILED with Triton's own reason, RUNTIME_UNAVAILABLE, RUNTIME_TIMEOUT.
+        """
+        _expect_ok(await self._ask("POST", f"/v2/repository/models/{name}/load", self._load_seconds))
+
+    async def unload(self, name: str) -> None:
+        """Take a model out of service. Raises MODEL_FAILED, RUNTIME_UNAVAILABLE, RUNTIME_TIMEOUT."""
+        _expect_ok(await self._ask("POST", f"/v2/repository/models/{name}/unload", self._load_seconds))
+
+    async def statistics(self, name: str) -> dict[str, Any]:
+        """Triton's own counts for a model. Raises MODEL_FAILED, RUNTIME_UNAVAILABLE, RUNTIME_TIMEOUT."""
+        answer = await self._ask("GET", f"/v2/models/{name}/stats", self._probe_seconds)
+        _expect_ok(answer)
+        found: dict[str, Any] = _json(answer)
+        return found
+
+    async def canary(self, name: str, canary: Canary) -> str:
+        """What is wrong with the answer to a canary inference, or nothing.
+
+        Raises OVERLOADED when its queue is full, RUNTIME_UNAVAILABLE, RUNTIME_TIMEOUT.
+        """
+        body, head_bytes = canary_request(canary)
+        answer = await self._ask(
+            "POST", f"/v2/models/{name}/infer", self._canary_seconds, body, {_JSON_LENGTH: str(head_bytes)}
+        )
+        if answer.status == 503:
+            raise LotaBotsError(Code.OVERLOADED, _error_text(answer))
+        if answer.status != 200:
+            return _error_text(answer)
+        length = answer.headers.get(_JSON_LENGTH, "")
+        return judge_canary(canary, answer.body, int(length) if length.isdigit() else len(answer.body))
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        timeout_seconds: float,
+        body: bytes = b"",
+        headers: dict[str, str] | None = None,
+    ) -> Answer:
+        sent = {"host": "triton", "connection": "close", _LENGTH: str(len(body)), **(headers or {})}
+        if secret := self._secret():
+            sent[SECRET_HEADER] = secret
+        lines = "".join(f"{name}: {value}\r\n" for name, value in sent.items())
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                return await self._exchange(f"{method} {path} HTTP/1.1\r\n{lines}\r\n".encode() + body)
+        except TimeoutError as error:
+            raise LotaBotsError(
+                Code.RUNTIME_TIMEOUT, f"{method} {path} had no answer in {timeout_seconds:g} s"
+            ) from error
+        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError) as error:
+            raise LotaBotsError(Code.RUNTIME_UNAVAILABLE, f"{method} {path}: {error}") from error
+
+    async def _exchange(self, request: bytes) -> Answer:
+        reader, writer = await asyncio.open_unix_connection(self._path, limit=MAX_HEAD_BYTES)
+        try:
+            writer.write(request)
+            await writer.drain()
+            head = await reader.readuntil(b"\r\n\r\n")
+            status, headers = _parse_head(head)
+            length = int(headers.get(_LENGTH, "0"))
+            if not 0 <= length <= MAX_ANSWER_BYTES:
+                raise ValueError(f"an answer of {length} bytes")
+            return Answer(status, headers, await reader.readexactly(length))
+        finally:
+            writer.close()
+
+
+def _parse_head(head: bytes) -> tuple[int, dict[str, str]]:
+    """Status and headers of an answer that always has a Content-Length. Raises ValueError."""
+    first, *rest = head.decode("latin-1").rstrip("\r\n").split("\r\n")
+    version, _, status = first.partition(" ")
+    if not version.startswith("HTTP/1."):
+        raise ValueError("this is not HTTP")
+    headers = {}
+    for line in rest:
+        name, _, value = line.partition(":")
+        headers[name.strip().lower()] = value.strip()
+    return int(status[:3]), headers
+
+
+def _json(answer: Answer) -> Any:
+    if answer.status != 200:
+        raise LotaBotsError(Code.RUNTIME_UNAVAILABLE, _error_text(answer))
+    try:
+        return json.loads(answer.body)
+    except ValueError as error:
+        raise LotaBotsError(Code.RUNTIME_UNAVAILABLE, "its answer is not JSON") from error
+
+
+def _error_text(answer: Answer) -> str:
+    """Triton's own words; they may name paths, so they are for the administrator only."""
+    try:
+        return str(json.loads(answer.body)["error"])[:1_000]
+    except (ValueError, KeyError, TypeError):
+        return f"status {answer.status}"
+
+
+def _expect_ok(answer: Answer) -> None:
+    if answer.status != 200:
+        raise LotaBotsError(Code.MODEL_FAILED, _error_text(answer))
