@@ -187,11 +187,11 @@ def _fits(tensor: TensorFact, wanted: tuple[int, ...]) -> bool:
 
 
 def _judge_graph(weights: Path, configuration: Configuration) -> list[str]:
-    if weights.suffix != ".onnx" or not weights.is_file() or weights.stat().st_size == 0:
+    if weights.suffix != ".onnx" or not weights.is_file():
         return []  # another format, or told already
-    with weights.open("rb") as file:
-        mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     try:
+        with weights.open("rb") as file:
+            mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         problems = compare(configuration, read_graph(mapped))
     except ValueError as error:
         problems = [f"it is no ONNX model: {error}"]

@@ -9,7 +9,7 @@ MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
 # House rule 1: the web error handler and `main`; and in Triton's process the one place that turns whatever
 # a graph raises into the answer of that request. A clean-up that ends in `raise` catches nothing.
-BROAD_EXCEPTS = {"lotabotsd/control/": 1, "lotabotsd/cli/": 1, "lotabotsd/models/templates/": 2}
+BROAD_EXCEPTS = {"lotabotsd/control/": 1, "lotabotsd/cli/": 1, "lotabotsd/models/templates/": 1}
 
 
 def test_no_file_is_longer_than_400_lines(modules: list[Any]) -> None:

@@ -59,30 +59,28 @@ class TritonPythonModel:
 
     def _answers(self, inputs: list[Feed]) -> list[Answer]:
         """Per request its output arrays, or the text of its failure."""
-        if not self._batched or len(inputs) == 1:
-            return [self._alone(feed) for feed in inputs]
-        rows = [len(feed[self._inputs[0]]) for feed in inputs]
-        try:
-            together = {name: numpy.concatenate([feed[name] for feed in inputs]) for name in self._inputs}
-            outputs = self._run(together)
-        except Exception:  # noqa: BLE001 - onnxruntime's and numpy's errors share no narrower base
+        if self._batched and len(inputs) > 1:
+            together = self._run(inputs)
+            if not isinstance(together, str):
+                ends = numpy.cumsum([len(feed[self._inputs[0]]) for feed in inputs])[:-1]
+                parts = [numpy.split(output, ends) for output in together]
+                return [list(answer) for answer in zip(*parts, strict=True)]
             # Somebody's rows do not fit: run each request alone, so that only the culprit fails.
-            return [self._alone(feed) for feed in inputs]
-        ends = numpy.cumsum(rows)[:-1]
-        return [list(parts) for parts in zip(*(numpy.split(output, ends) for output in outputs), strict=True)]
+        return [self._run([feed]) for feed in inputs]
 
-    def _alone(self, feed: Feed) -> Answer:
+    def _run(self, feeds: list[Feed]) -> Answer:
+        """The output arrays of some requests as one batch."""
         try:
-            return self._run(feed)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is this request's answer
+            feed = feeds[0]
+            if len(feeds) > 1:
+                feed = {name: numpy.concatenate([one[name] for one in feeds]) for name in self._inputs}
+            outputs = self._session.run([name for name, _ in self._outputs], feed)
+            return [
+                numpy.ascontiguousarray(output, dtype=datatype)
+                for output, (_, datatype) in zip(outputs, self._outputs, strict=True)
+            ]
+        except Exception as error:  # noqa: BLE001 - onnxruntime's and numpy's errors share no narrower base
             return f"{type(error).__name__}: {error}"[:500]
-
-    def _run(self, feed: Feed) -> list[Any]:
-        outputs = self._session.run([name for name, _ in self._outputs], feed)
-        return [
-            numpy.ascontiguousarray(output, dtype=datatype)
-            for output, (_, datatype) in zip(outputs, self._outputs, strict=True)
-        ]
 
     def _response(self, answer: Answer) -> Any:
         if isinstance(answer, str):

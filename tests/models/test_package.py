@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lotabotsd.foundation.errors import Code, LotaBotsError
+from lotabotsd.models.package import Package
+
+Seal = Callable[..., None]
+
+
+def problems_of(directory: Path) -> tuple[str, ...]:
+    with pytest.raises(LotaBotsError) as refused:
+        Package.load(directory)
+    assert refused.value.code is Code.PACKAGE_INVALID
+    problems: tuple[str, ...] = refused.value.extra["problems"]
+    assert all(problem in str(refused.value) for problem in problems)
+    return problems
+
+
+def test_a_right_package_is_loaded(tiny: Path) -> None:
+    package = Package.load(tiny)
+    assert (package.name, package.version, package.weights) == ("tiny", "1", "1/model.onnx")
+    assert package.labels == ("cat", "dog")
+    facts = package.facts("d" * 64)
+    assert (facts.versions, facts.labels, facts.max_batch_size) == (("1",), ("cat", "dog"), 8)
+    assert facts.predict is not None
+    assert not facts.ready
+
+
+def test_a_directory_without_package_toml_is_no_package(tmp_path: Path) -> None:
+    with pytest.raises(LotaBotsError) as refused:
+        Package.load(tmp_path)
+    assert refused.value.code is Code.FILE_UNREADABLE
+
+
+def test_weights_that_were_not_fetched_are_named_with_the_command(tiny: Path) -> None:
+    text = (tiny / "package.toml").read_text(encoding="utf-8")
+    source = '[source]\ndistribution = "d"\nversion = "1"\nfile = "d.whl"\nsha256 = "' + "0" * 64 + '"\n'
+    text = text.replace('path = "1/model.onnx"', 'path = "1/model.onnx"\nmember = "m.onnx"')
+    (tiny / "package.toml").write_text(text.replace("[predict]", source + "[predict]"), encoding="utf-8")
+    (tiny / "1" / "model.onnx").unlink()
+    assert problems_of(tiny) == ("1/model.onnx is missing; fetch it: scripts/fetch-models",)
+
+
+def test_a_changed_file_is_found(tiny: Path) -> None:
+    (tiny / "labels.txt").write_text("cat\nwolf\n", encoding="utf-8")
+    (problem,) = problems_of(tiny)
+    assert problem.startswith("labels.txt has another SHA-256")
+
+
+def test_a_file_that_nobody_listed_is_found(tiny: Path) -> None:
+    (tiny / "1" / "model.py").write_text("print('hello')", encoding="utf-8")
+    assert problems_of(tiny) == ("1/model.py is not listed under [[files]] in package.toml",)
+
+
+def test_a_link_instead_of_a_file_is_refused(tiny: Path) -> None:
+    (tiny / "labels.txt").rename(tiny.parent / "elsewhere")
+    (tiny / "labels.txt").symlink_to(tiny.parent / "elsewhere")
+    assert any("is not a regular file" in problem for problem in problems_of(tiny))
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [("cat\n", "has 1 labels, output 'scores' has 2 values"), ("cat\n\n", "empty line"), ("", "empty line")],
+)
+def test_labels_must_fit_the_output(tiny: Path, sealed: Seal, labels: str, told: str) -> None:
+    (tiny / "labels.txt").write_text(labels, encoding="utf-8")
+    sealed(tiny)
+    assert any(told in problem for problem in problems_of(tiny))
+
+
+def test_labels_that_are_no_text_are_refused(tiny: Path, sealed: Seal) -> None:
+    (tiny / "labels.txt").write_bytes(b"\xff\xfe")
+    sealed(tiny)
+    assert any(problem.startswith("labels.txt:") for problem in problems_of(tiny))
+
+
+def test_a_graph_that_does_not_fit_is_refused(
+    tiny: Path, sealed: Seal, make_onnx: Callable[..., bytes]
+) -> None:
+    (tiny / "1" / "model.onnx").write_bytes(make_onnx({"x": (1, ["N", 3])}, {"scores": (1, ["N", 2])}))
+    sealed(tiny)
+    problems = problems_of(tiny)
+    assert "1/model.onnx: the graph has no input 'pixels' (it has: x)" in problems
+
+
+@pytest.mark.parametrize("damaged", [b"", b"\0" * 40, b"not a model", b"PK\x03\x04"])
+def test_weights_that_are_no_onnx_are_refused(tiny: Path, sealed: Seal, damaged: bytes) -> None:
+    (tiny / "1" / "model.onnx").write_bytes(damaged)
+    sealed(tiny)
+    assert any("no ONNX model" in problem for problem in problems_of(tiny))
+
+
+def test_two_versions_are_refused(tiny: Path, sealed: Seal) -> None:
+    (tiny / "2").mkdir()
+    (tiny / "2" / "model.onnx").write_bytes((tiny / "1" / "model.onnx").read_bytes())
+    sealed(tiny)
+    assert any("holds one version" in problem for problem in problems_of(tiny))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ('input = "pixels"', 'input = "picture"', "predict.input 'picture' is no input"),
+        ('output = "scores"', 'output = "labels"', "predict.output 'labels' is no output"),
+        ("width = 4", "width = 5", "does not take"),
+        ("height = 4", 'height = 4\nmode = "L"', "does not take"),
+        ("height = 4", 'height = 4\nlayout = "NHWC"', "does not take"),
+        ('name = "tiny"', 'name = "other"', "name must be that of the directory"),
+    ],
+)
+def test_predict_must_fit_the_tensors(
+    tiny: Path, sealed: Seal, manifest_text: str, before: str, after: str, told: str
+) -> None:
+    sealed(tiny, manifest_text.replace(before, after))
+    assert any(told in problem for problem in problems_of(tiny))
+
+
+def test_everything_wrong_is_told_together(tiny: Path, configuration_text: str) -> None:
+    (tiny / "config.pbtxt").write_text(
+        configuration_text.replace('name: "tiny"', 'name: "x"') + "response_cache { enable: true }",
+        encoding="utf-8",
+    )
+    (tiny / "labels.txt").write_text("cat\n", encoding="utf-8")
+    (tiny / "1" / "model.onnx").unlink()
+    problems = problems_of(tiny)
+    for told in (
+        "'x' must be",
+        "by timing",
+        "1/model.onnx is missing",
+        "has 1 labels",
+        "config.pbtxt has another",
+    ):
+        assert any(told in problem for problem in problems), (told, problems)
+
+
+def test_a_damaged_configuration_and_manifest_are_told_together(tiny: Path) -> None:
+    (tiny / "config.pbtxt").write_text("what: is this", encoding="utf-8")
+    (tiny / "package.toml").write_text("format = 7", encoding="utf-8")
+    problems = problems_of(tiny)
+    assert any(problem.startswith("config.pbtxt:1:1") for problem in problems)
+    assert any("format must be" in problem for problem in problems)
+
+
+def test_a_missing_configuration_is_a_problem(tiny: Path) -> None:
+    (tiny / "config.pbtxt").unlink()
+    assert any(problem.startswith("config.pbtxt") for problem in problems_of(tiny))
+
+
+def test_a_huge_configuration_is_not_read(tiny: Path) -> None:
+    (tiny / "config.pbtxt").write_text("#" * 300_000, encoding="utf-8")
+    assert any("larger than" in problem for problem in problems_of(tiny))
