@@ -1,3 +1,5 @@
+"""config.pbtxt: what is read, what is refused, and the embedded variant."""
+
 from __future__ import annotations
 
 import pytest

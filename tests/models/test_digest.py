@@ -1,3 +1,5 @@
+"""The digest of a model: the documented command prints the same, and every change shows."""
+
 from __future__ import annotations
 
 import re

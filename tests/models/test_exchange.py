@@ -1,3 +1,5 @@
+"""Two directories change places in one step."""
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""Model facts survive JSON, and a missing field is no default."""
+
 from __future__ import annotations
 
 import json

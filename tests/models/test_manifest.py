@@ -1,3 +1,5 @@
+"""package.toml: every defect is named, all of them together, and no text makes it raise."""
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""The edges of an ONNX graph are read without onnx, and compared with the configuration."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -1,3 +1,5 @@
+"""A package is whole or refused, with everything wrong told at once."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -1,3 +1,5 @@
+"""A package becomes a live model in one step, and the one before can come back."""
+
 from __future__ import annotations
 
 import shutil
