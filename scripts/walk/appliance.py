@@ -143,6 +143,21 @@ class Appliance:
             else f"the gate is not ready after {START_SECONDS:.0f} s"
         )
 
+    def wait_for_model(self, name: str) -> None:
+        """Until the daemon says that Triton has the model ready. Raises WrongResultError."""
+        begun = told = time.monotonic()
+        while time.monotonic() < begun + START_SECONDS:
+            listed = self._execute("lotabotsctl", "model", "list", "--json")
+            found = json.loads(listed.stdout) if listed.returncode == 0 else listed.stderr
+            if listed.returncode == 0 and any(m["name"] == name and m["ready"] for m in found):
+                self._telling.note(f"Triton has loaded {name}")
+                return
+            if time.monotonic() > told + 5:
+                told = time.monotonic()
+                self._telling.note(f"Triton is loading {name} ({told - begun:.0f} s)")
+            time.sleep(0.2)  # a poll with a deadline
+        raise WrongResultError(f"{name} is not ready after {START_SECONDS:.0f} s: {found}")
+
     def stop(self) -> int | None:
         """Stop everything in order; the exit code of `lotabotsd up`, or None when it never ran."""
         process = self._process
@@ -175,15 +190,7 @@ class Appliance:
     def run(self, *words: str, exit_code: int = 0, show: bool = True) -> str:
         """Run one of our commands and return its output. Raises WrongResultError for another exit code."""
         self._telling.command(words)
-        done = subprocess.run(
-            [str(BIN / words[0]), *words[1:]],
-            env={**os.environ, "LOTABOTS_CONTROL_SOCKET": str(self.control_socket)},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        done = self._execute(*words)
         if show or done.returncode != exit_code:
             self._telling.came(done.stdout + done.stderr)
         if done.returncode != exit_code:
@@ -214,6 +221,17 @@ class Appliance:
             raise WrongResultError(f"{method} {path}: {type(error).__name__}: {error}") from error
         finally:
             connection.close()
+
+    def _execute(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(BIN / words[0]), *words[1:]],
+            env={**os.environ, "LOTABOTS_CONTROL_SOCKET": str(self.control_socket)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
 
     def _ready(self) -> bool:
         try:

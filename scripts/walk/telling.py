@@ -8,6 +8,9 @@ import textwrap
 import time
 from collections.abc import Sequence
 
+WIDTH = 116
+FIRST_LINES, LAST_LINES = 12, 8
+
 
 class WrongResultError(Exception):
     """Something came back that a working appliance would not send."""
@@ -41,17 +44,18 @@ class Telling:
         """What went to the gate."""
         self._print(f"  > {text}")
 
-    def came(self, text: str, *, most_lines: int = 14) -> None:
-        """What came back."""
-        lines = text.rstrip().splitlines() or ["(nothing)"]
-        if len(lines) > most_lines:
-            lines = [*lines[:most_lines], f"… {len(lines) - most_lines} more lines"]
+    def came(self, text: str) -> None:
+        """What came back; of a long answer its begin and its end."""
+        lines = [
+            piece
+            for line in text.rstrip().splitlines() or ["(nothing)"]
+            for piece in textwrap.wrap(line, WIDTH, drop_whitespace=False) or [""]
+        ]
+        if len(lines) > FIRST_LINES + LAST_LINES + 1:
+            left_out = len(lines) - FIRST_LINES - LAST_LINES
+            lines = [*lines[:FIRST_LINES], f"… {left_out} lines left out", *lines[-LAST_LINES:]]
         for line in lines:
-            self._print(
-                textwrap.shorten(f"  < {line}", 160, placeholder=" …")
-                if "\t" in line
-                else f"  < {line[:160]}"
-            )
+            self._print(f"  < {line}".rstrip())
 
     def note(self, text: str) -> None:
         """A line of our own."""
