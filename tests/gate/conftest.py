@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from lotabotsd.foundation.clock import NANOSECONDS, SystemClock
 from lotabotsd.foundation.config import ApplianceConfig, Config, GateConfig, UsageConfig
@@ -160,7 +161,8 @@ class Rig:
                 self.worker.stop()
                 await running
 
-        asyncio.run(asyncio.wait_for(play(), 30))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # as the worker program does
+            runner.run(asyncio.wait_for(play(), 30))
 
     async def ready(self) -> None:
         """Wait until the gate answers /readyz with 200."""

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from lotabotsd.foundation.codes import Code
 from lotabotsd.foundation.errors import LotaBotsError
@@ -35,7 +36,8 @@ def run(
             pool.close()
             server.close()
 
-    asyncio.run(asyncio.wait_for(play(), 20))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # as in the worker
+        runner.run(asyncio.wait_for(play(), 20))
 
 
 async def whole(pool: UpstreamPool, body: bytes = b"") -> tuple[int, bytes]:
