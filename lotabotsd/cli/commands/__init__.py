@@ -1,0 +1,1 @@
+"""The commands of lotabotsctl, one file per subject."""

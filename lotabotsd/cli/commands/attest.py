@@ -1,0 +1,116 @@
+"""Attestation: ask for a token, and verify one without the appliance."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lotabotsd.cli.session import Session, json_option, pass_session, show, warn
+from lotabotsd.cli.tables import printable
+from lotabotsd.foundation.errors import Code, LotaBotsError
+from lotabotsd.foundation.files import read_bounded
+
+if TYPE_CHECKING:
+    from lotabotsd.attestation.verify import Verdict
+
+ANY_AUDIENCE = "lotabots:any"  # what the appliance signs where no audience was asked for
+MAX_TOKEN_BYTES = 64 * 1024
+MAX_TRUST_BYTES = 1024 * 1024
+USAGE_EXIT = 3  # of `verify` alone: its 1 and 2 are verdicts
+_MARKS = {True: "pass", False: "FAIL", None: "-"}
+
+
+@click.command()
+@click.option("--nonce", help="22 to 88 characters of A-Z a-z 0-9 - _; shows that the token is fresh.")
+@click.option("--audience", help="Whom the token is for.  [default: anybody]")
+@json_option
+@pass_session
+def attest(session: Session, nonce: str | None, audience: str | None, as_json: bool) -> None:
+    """Ask for an attestation token: a signed statement about this appliance, now."""
+    answer = session.client.post("attest", body={"nonce": nonce, "audience": audience})
+    show(answer, lambda found: str(found["token"]), as_json=as_json)
+    if answer["detached"] and not as_json:
+        warn("some submodules did not fit into the token: --json shows them")
+
+
+class VerifyCommand(click.Command):
+    """A command whose exit codes 1 and 2 are verdicts, so that a mistyped one ends with 3."""
+
+    usage_exit = USAGE_EXIT
+
+
+@click.group()
+def verify() -> None:
+    """Verify evidence offline: needs neither the appliance nor a network."""
+
+
+@verify.command("token", cls=VerifyCommand)
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
+@click.option("--jwks", required=True, type=click.Path(path_type=Path), help="The appliance's public keys.")
+@click.option("--audience", default=ANY_AUDIENCE, show_default=True, help="Whom the token must be for.")
+@click.option("--nonce", help="The nonce that was asked for.")
+@click.option(
+    "--allow-development/--refuse-development", default=True, help="Accept a development appliance."
+)
+@json_option
+def verify_token_file(
+    file: Path, jwks: Path, audience: str, nonce: str | None, allow_development: bool, as_json: bool
+) -> int:
+    """Verify the token in FILE (or - for standard input).
+
+    Exit 0: valid, 1: not valid, 2: valid but refused by a rule given here, 3: wrong usage.
+    """
+    from lotabotsd.attestation.verify import Policy, verify_token
+
+    try:
+        trusted = json.loads(read_bounded(jwks, MAX_TRUST_BYTES))
+    except ValueError as error:
+        raise LotaBotsError(
+            Code.FILE_UNREADABLE, f"{jwks} holds no JSON", hint="save GET /.well-known/jwks.json there"
+        ) from error
+    verdict = verify_token(
+        _read_token(file),
+        trusted,
+        audience=audience,
+        nonce=nonce,
+        now=int(time.time()),
+        policy=Policy(allow_development=allow_development, require_challenge=nonce is not None),
+    )
+    show(_as_value(verdict), lambda _: _as_text(verdict), as_json=as_json)
+    return verdict.exit_code
+
+
+def _read_token(file: Path) -> str:
+    data = sys.stdin.buffer.read(MAX_TOKEN_BYTES) if str(file) == "-" else read_bounded(file, MAX_TOKEN_BYTES)
+    return data.decode("ascii", errors="replace").strip()
+
+
+def _as_value(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "valid": verdict.valid,
+        "accepted": verdict.exit_code == 0,
+        "assurance": verdict.assurance,
+        "checks": [
+            {"level": check.level, "name": check.name, "passed": check.passed, "detail": check.detail}
+            for check in verdict.checks
+        ],
+        "does_not_establish": list(verdict.not_established),
+        "claims": dict(verdict.claims),
+    }
+
+
+def _as_text(verdict: Verdict) -> str:
+    lines = [
+        f"{check.level:<13}{_MARKS[check.passed]:<6}{printable(check.name)}"
+        + (f": {printable(check.detail)}" if check.detail else "")
+        for check in verdict.checks
+    ]
+    words = "valid" if verdict.exit_code == 0 else "valid, but refused" if verdict.valid else "NOT VALID"
+    lines += ["", f"{words}; assurance: {verdict.assurance}"]
+    lines += [f"does NOT establish: {printable(limit)}" for limit in verdict.not_established]
+    return "\n".join(lines)

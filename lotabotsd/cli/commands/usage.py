@@ -1,0 +1,159 @@
+"""Usage: what was counted, the signed reports about it, and the ledger behind them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lotabotsd.cli.session import Session, json_option, pass_session, show
+from lotabotsd.cli.tables import Cell, moment_text, pairs, table
+from lotabotsd.foundation.clock import NANOSECONDS
+from lotabotsd.foundation.errors import Exit
+from lotabotsd.foundation.files import write_atomically
+
+_HEADINGS = {"organisation": "ORGANISATION", "key": "KEY", "model": "MODEL", "outcome": "OUTCOME"}
+
+
+@click.group()
+def usage() -> None:
+    """Usage, and the signed reports about it."""
+
+
+@usage.command("show")
+@click.option("--since", default="", help="now, today, a date or RFC 3339.  [default: start of this month]")
+@click.option("--until", default="", help="The same, exclusive.  [default: now]")
+@click.option("--organisation", default="", help="Only this organisation's id.")
+@click.option(
+    "--by",
+    default="organisation,key,model,outcome",
+    show_default=True,
+    help="What to tell apart, commas between.",
+)
+@json_option
+@pass_session
+def show_usage(session: Session, since: str, until: str, organisation: str, by: str, as_json: bool) -> None:
+    """Show what was counted, the running hour included."""
+    found = session.client.get("usage", since=since, until=until, organisation=organisation, by=by)
+    show(found, _usage, as_json=as_json)
+
+
+@usage.command("preview")
+@json_option
+@pass_session
+def preview(session: Session, as_json: bool) -> None:
+    """Show everything that the next usage report would say. Nothing is made or changed."""
+    found = session.client.get("usage", "preview")
+    show(found, lambda value: json.dumps(value, indent=2, ensure_ascii=False), as_json=as_json)
+
+
+@usage.command("export")
+@click.option("--until", default="", help="now, today, a date or RFC 3339.  [default: the last whole hour]")
+@click.option("--cut", is_flag=True, help="The same as --until now: the running hour is closed early.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Also copy the report into this directory.",
+)
+@json_option
+@pass_session
+def export(session: Session, until: str, cut: bool, output: Path | None, as_json: bool) -> None:
+    """Write the next signed usage report into the outbox."""
+    if cut and until not in ("", "now"):
+        raise click.UsageError("--cut means --until now: give one of the two")
+    made = session.client.post("usage", "reports", body={"until": "now" if cut else until})["items"]
+    if output is not None:
+        for report in made:
+            copy = output / report["name"]
+            write_atomically(copy, session.client.get_bytes("usage", "reports", report["name"]), mode=0o644)
+            report["copy"] = str(copy)
+    show(made, lambda found: "\n\n".join(_report(report) for report in found), as_json=as_json)
+
+
+@usage.command("reports")
+@json_option
+@pass_session
+def list_reports(session: Session, as_json: bool) -> None:
+    """List the reports in the outbox."""
+    show(session.client.get("usage", "reports")["items"], _reports, as_json=as_json)
+
+
+@click.group()
+def ledger() -> None:
+    """The ledger: the chain of hours that everything billed comes from."""
+
+
+@ledger.command("verify")
+@json_option
+@pass_session
+def verify(session: Session, as_json: bool) -> int:
+    """Walk the chain and name its first fault. Exit 3 when there is one."""
+    verdict = session.client.get("ledger", "verdict")
+    show(verdict, _verdict, as_json=as_json)
+    return Exit.OK if verdict["ok"] else Exit.CHECK_FAILED
+
+
+def _usage(found: dict[str, Any]) -> str:
+    names, by = found["names"], found["by"]
+    rows: list[list[Cell]] = []
+    for row in found["rows"]:
+        shown: list[Cell] = [names.get(row[name], row[name]) for name in by]
+        charged = {True: "yes", False: "no", None: "partly"}[row["charged"]]
+        rows.append(
+            [*shown, row["requests"], row["inferences"], row["input_bytes"], row["output_bytes"], charged]
+        )
+    headings = [
+        *(_HEADINGS[name] for name in by),
+        "REQUESTS",
+        "INFERENCES",
+        "BYTES IN",
+        "BYTES OUT",
+        "CHARGED",
+    ]
+    period = [
+        ("from", moment_text(found["since"] * NANOSECONDS)),
+        ("until", moment_text(found["until"] * NANOSECONDS)),
+        ("sealed until", moment_text(found["sealed_until"] * NANOSECONDS)),
+    ]
+    return f"{pairs(period)}\n\n{table(headings, rows, empty='nothing was used')}"
+
+
+def _report(made: dict[str, Any]) -> str:
+    entries: list[tuple[str, Cell]] = [
+        ("report", made["name"]),
+        ("number", made["sequence"]),
+        ("from", moment_text(made["from"] * NANOSECONDS)),
+        ("until", moment_text(made["until"] * NANOSECONDS)),
+        ("in the outbox", made["path"]),
+    ]
+    if "copy" in made:
+        entries.append(("copied to", made["copy"]))
+    return pairs(entries)
+
+
+def _reports(items: list[dict[str, Any]]) -> str:
+    rows = [
+        (str(item["sequence"]), item["name"], item["state"], moment_text(item["until"] * NANOSECONDS))
+        for item in items
+    ]
+    return table(("NUMBER", "REPORT", "STATE", "UNTIL"), rows, empty="no reports yet")
+
+
+def _verdict(verdict: dict[str, Any]) -> str:
+    return pairs(
+        [
+            ("integrity", _check(verdict["integrity"])),
+            ("completeness", _check(verdict["completeness"])),
+            ("rows", verdict["rows"]),
+            ("head", verdict["head"]),
+        ]
+    )
+
+
+def _check(check: dict[str, Any]) -> str:
+    if check["ok"]:
+        return "good"
+    where = f" at row {check['sequence']}" if check["sequence"] else ""
+    return f"{check['fault']}{where}: {check['detail']}"

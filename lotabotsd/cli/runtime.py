@@ -1,0 +1,40 @@
+"""The process of the runtime helper: its socket, its signals, and who may ask it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pwd
+import signal
+import socket
+
+from lotabotsd.foundation.config import Config
+from lotabotsd.foundation.sockets import bind_unix, sd_notify
+from lotabotsd.runtime.helper import serve_helper
+
+DAEMON_USER = "lotabots"
+
+
+def run_helper(config: Config, listeners: list[socket.socket]) -> int:
+    """Serve the verbs until SIGTERM or SIGINT, then end Triton. Binds the socket when none is given."""
+    listener = listeners[0] if listeners else bind_unix(config.paths.helper_socket, mode=0o660)
+    asyncio.run(_serve(config, listener))
+    return 0
+
+
+def allowed_uids() -> frozenset[int]:
+    """Who may ask: the daemon's user, and the user that this process runs as (all in one with `up`)."""
+    try:
+        return frozenset({os.geteuid(), pwd.getpwnam(DAEMON_USER).pw_uid})
+    except KeyError:
+        return frozenset({os.geteuid()})
+
+
+async def _serve(config: Config, listener: socket.socket) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    sd_notify("READY=1")
+    await serve_helper(config, listener, allowed_uids(), stop)
+    sd_notify("STOPPING=1")

@@ -1,0 +1,123 @@
+"""`lotabotsd`: the entry points of the three processes. Each subcommand imports only what it runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lotabotsd import __version__
+from lotabotsd.foundation.config import Config, load
+from lotabotsd.foundation.errors import Exit
+
+from .failures import run
+
+DEFAULT_CONFIG = Path("/etc/lotabots/lotabots.toml")
+
+
+def with_config(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--config`."""
+    return click.option(
+        "--config",
+        "config_path",
+        type=click.Path(path_type=Path, dir_okay=False),
+        default=DEFAULT_CONFIG,
+        show_default=True,
+        help="The configuration file.",
+    )(command)
+
+
+def with_inherited(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--inherited NAME=DESCRIPTOR`, with which `lotabotsd up` hands over sockets."""
+    return click.option("--inherited", multiple=True, hidden=True)(command)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, "--version", prog_name="lotabotsd", message="%(prog)s %(version)s")
+def lotabotsd() -> None:
+    """LotaBots: a gated, licensed, metered and attested inference server.
+
+    On a server systemd runs the three processes: serve, gate and runtime. On your desk, `up` runs them all.
+    """
+
+
+@lotabotsd.command()
+@with_config
+@with_inherited
+def serve(config_path: Path, inherited: tuple[str, ...]) -> int:
+    """Run the daemon: supervision, licence, ledger, control API."""
+    from lotabotsd.daemon.lifecycle import run_daemon
+
+    from .listeners import passed_on
+
+    config = _begin(config_path, "daemon")
+    return run_daemon(config, config_path, passed_on(inherited))
+
+
+@lotabotsd.command()
+@with_config
+@with_inherited
+def gate(config_path: Path, inherited: tuple[str, ...]) -> int:
+    """Run the gate: its parent, and one worker per listening socket."""
+    from lotabotsd.gate.parent import run_gate
+
+    from .listeners import passed_on
+
+    config = _begin(config_path, "gate")
+    listeners = [listener for _, listener in passed_on(inherited)]
+    return run_gate(config, config_path, listeners)
+
+
+@lotabotsd.command()
+@with_config
+@with_inherited
+def runtime(config_path: Path, inherited: tuple[str, ...]) -> int:
+    """Run the runtime helper: starts and stops Triton when the daemon asks, with fixed verbs."""
+    from .listeners import passed_on
+    from .runtime import run_helper
+
+    config = _begin(config_path, "runtime")
+    return run_helper(config, [listener for _, listener in passed_on(inherited)])
+
+
+@lotabotsd.command()
+@with_config
+@click.option("--once-ready", is_flag=True, help="Stop again as soon as everything is ready.")
+def up(config_path: Path, once_ready: bool) -> int:
+    """Run all three here, as the calling user: for the demo, tests and development."""
+    from .up import run_up
+
+    return run_up(load(config_path), config_path.resolve(), once_ready=once_ready)
+
+
+@lotabotsd.command("check-config")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+def check_config(file: Path) -> int:
+    """Check a configuration FILE and name every problem in it."""
+    from lotabotsd.daemon.timetable import rule_of
+
+    config = load(file)
+    rule_of(config.report.schedule)
+    click.echo(f"{file}: no problems")
+    return Exit.OK
+
+
+def _begin(config_path: Path, component: str) -> Config:
+    """Read the configuration and set up logging for one process."""
+    from lotabotsd.foundation.journald import set_up_logging
+
+    config = load(config_path)
+    set_up_logging(component, config.log.level)
+    return config
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run(lotabotsd, "lotabotsd"))
+
+
+if __name__ == "__main__":
+    main()

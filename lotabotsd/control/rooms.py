@@ -1,0 +1,64 @@
+"""What the control API is given: the rooms it speaks for, and what only the daemon can do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from lotabotsd.attestation.keyset import Keyset
+from lotabotsd.attestation.request import Issued
+from lotabotsd.foundation.clock import Clock
+from lotabotsd.foundation.sockets import Peer
+from lotabotsd.identity.records import IdentityCaps
+from lotabotsd.identity.store import IdentityStore
+from lotabotsd.licence.store import LicenceStore
+from lotabotsd.usage.ledger import Ledger
+
+from .peers import Admins
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """How far a change of policy got: the generation, the live gate workers, and those that applied it."""
+
+    generation: int
+    workers: int
+    applied: int
+
+    @property
+    def complete(self) -> bool:
+        """Whether every live worker judges by it."""
+        return self.applied >= self.workers
+
+    def to_dict(self) -> dict[str, Any]:
+        """For answers."""
+        return {
+            "generation": self.generation,
+            "workers": self.workers,
+            "applied": self.applied,
+            "complete": self.complete,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """Everything that the routes need. The callables are the daemon's; they raise LotaBotsError."""
+
+    clock: Clock
+    admins: Admins
+    identity: IdentityStore
+    licence: LicenceStore
+    ledger: Ledger
+    keyset: Keyset
+    caps: Callable[[], IdentityCaps]
+    publish: Callable[[], Spread]  # compile, publish, and wait until the workers applied it
+    status: Callable[[], dict[str, Any]]
+    models: Callable[[], list[dict[str, Any]]]
+    gpus: Callable[[], dict[str, Any]]
+    attest: Callable[[str | None, str | None], Issued]  # nonce, audience
+    preview: Callable[[], dict[str, Any]]  # the next usage report
+    export: Callable[[str], list[dict[str, Any]]]  # until when (a moment, or empty: the last whole hour)
+    reports: Callable[[], list[dict[str, Any]]]
+    report_bytes: Callable[[str], bytes]  # by name; NOT_FOUND
+    refused: Callable[[Peer, str], None]  # a peer was turned away

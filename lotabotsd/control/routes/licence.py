@@ -1,0 +1,82 @@
+"""The licence: what it allows, installing another one, and going back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Query
+
+from lotabotsd.control.peers import Caller
+from lotabotsd.control.rooms import Rooms
+from lotabotsd.foundation.errors import LotaBotsError
+from lotabotsd.identity.audit import REFUSED
+from lotabotsd.identity.records import Actor
+from lotabotsd.licence.claims import to_claims
+from lotabotsd.licence.store import Change
+
+Document = Annotated[bytes, Body(media_type="application/octet-stream", description="A licence file.")]
+
+
+def routes(rooms: Rooms) -> APIRouter:
+    """`/licence`"""
+    router = APIRouter(tags=["licence"])
+    licence = rooms.licence
+
+    @router.get("/licence")
+    def show() -> dict[str, Any]:
+        """What the licence allows now, and its claims where one is installed and usable."""
+        standing = licence.standing()
+        try:
+            current = licence.current()
+        except LotaBotsError:
+            current = None  # the standing says what is wrong with it
+        return {"standing": standing.to_dict(), "licence": to_claims(current) if current else None}
+
+    @router.put("/licence")
+    def install(
+        document: Document,
+        who: Caller,
+        check: Annotated[bool, Query(description="Only say what would change.")] = False,
+    ) -> dict[str, Any]:
+        """Install a licence; it holds at once in all gate workers."""
+        if check:
+            return {**licence.install(document, check_only=True).to_dict(), "spread": None}
+        change = _audited(
+            rooms,
+            who,
+            "licence.install",
+            lambda: licence.install(document, check_only=True),
+            lambda: licence.install(document),
+        )
+        return {**change.to_dict(), "spread": rooms.publish().to_dict()}
+
+    @router.post("/licence/rollback")
+    def rollback(who: Caller) -> dict[str, Any]:
+        """Go back to the licence installed before."""
+        before = licence.standing()
+        change = _audited(rooms, who, "licence.rollback", lambda: None, licence.rollback)
+        answer = {**change.to_dict(), "before": before.to_dict()}
+        return {**answer, "spread": rooms.publish().to_dict()}
+
+    return router
+
+
+def _audited(
+    rooms: Rooms,
+    who: Actor,
+    action: str,
+    judge: Callable[[], Change | None],
+    act: Callable[[], Change],
+) -> Change:
+    """Judge, write the audit row, then act: without its row the change does not happen."""
+    audit = rooms.identity.audit
+    try:
+        planned = judge()
+        before = {"licence_id": rooms.licence.standing().licence_id}
+        after = {"licence_id": planned.after.licence_id, "tier": planned.after.tier} if planned else None
+        audit.record(who, action, planned.after.licence_id if planned else "", before, after)
+        return act()
+    except LotaBotsError as error:
+        audit.record(who, action, "", None, {"code": error.code.value, "detail": error.detail}, REFUSED)
+        raise

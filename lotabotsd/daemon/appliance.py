@@ -1,0 +1,51 @@
+"""Everything that one daemon holds, as concrete parts with their names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from apscheduler.triggers.cron import CronTrigger
+
+from lotabotsd.attestation.issuer import Issuer
+from lotabotsd.attestation.keyset import Keyset
+from lotabotsd.foundation.clock import Clock
+from lotabotsd.foundation.config import Config
+from lotabotsd.identity.store import IdentityStore
+from lotabotsd.licence.store import LicenceStore
+from lotabotsd.policy.publish import Publisher
+from lotabotsd.runtime.supervisor import Supervisor
+from lotabotsd.usage.ledger import Ledger
+
+from .bookkeeping import Bookkeeping
+from .gpus import Gpus
+from .health import Health
+from .models import LiveModels
+from .publishing import Publishing
+from .reports import Reports
+
+
+@dataclass(frozen=True, slots=True)
+class Appliance:
+    """The parts of a running daemon; made by `wiring`, used by rounds, status and the control API."""
+
+    config: Config
+    clock: Clock
+    appliance_id: str
+    started_at_ns: int  # wall time
+    workers: int  # of the gate
+    identity: IdentityStore
+    licence: LicenceStore
+    ledger: Ledger
+    bookkeeping: Bookkeeping
+    keyset: Keyset
+    issuer: Issuer
+    publisher: Publisher
+    publishing: Publishing
+    supervisor: Supervisor
+    models: LiveModels
+    gpus: Gpus
+    reports: Reports
+    report_rule: CronTrigger
+    health: Health
+    close: Callable[[], None]

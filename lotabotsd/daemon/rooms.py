@@ -1,0 +1,99 @@
+"""The control API's and the attest socket's view of the appliance."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+from lotabotsd.attestation.request import ANY_AUDIENCE, AttestRequest, Issued
+from lotabotsd.attestation.service import AttestService
+from lotabotsd.control.peers import SOURCE, Admins, describe
+from lotabotsd.control.rooms import Rooms
+from lotabotsd.foundation.sockets import Peer, group_id
+from lotabotsd.identity.audit import REFUSED
+from lotabotsd.identity.records import Actor, IdentityCaps
+
+from .appliance import Appliance
+from .evidence import Measurer, collect, licence_evidence
+from .listeners import gate_uids
+from .status import models_of, status_of
+
+MAX_REFUSALS = 1_000  # told in the audit trail until the next start: nobody fills the disk by being refused
+
+
+def rooms_of(appliance: Appliance, attester: Attester) -> Rooms:
+    """Everything that the control API needs."""
+    return Rooms(
+        clock=appliance.clock,
+        admins=Admins(os.geteuid(), group_id(appliance.config.control.group)),
+        identity=appliance.identity,
+        licence=appliance.licence,
+        ledger=appliance.ledger,
+        keyset=appliance.keyset,
+        caps=lambda: caps_of(appliance),
+        publish=appliance.publishing.publish_and_wait,
+        status=lambda: status_of(appliance),
+        models=lambda: models_of(appliance),
+        gpus=appliance.gpus.value,
+        attest=attester.issue,
+        preview=appliance.reports.preview,
+        export=appliance.reports.export,
+        reports=appliance.reports.written,
+        report_bytes=appliance.reports.read,
+        refused=Refusals(appliance),
+    )
+
+
+def caps_of(appliance: Appliance) -> IdentityCaps:
+    """How many organisations and members the licence allows now."""
+    standing = appliance.licence.standing()
+    return IdentityCaps(organisations=standing.organisations, members=standing.members)
+
+
+def attest_service(attester: Attester) -> AttestService:
+    """The one-verb service for the gate."""
+    uids = gate_uids()
+
+    async def issue(request: AttestRequest) -> Issued:
+        return await asyncio.to_thread(attester.issue, request.nonce, request.audience)
+
+    return AttestService(issue, lambda peer: peer.uid in uids)
+
+
+class Attester:
+    """Looks at the appliance and signs what it saw. May be used from several threads."""
+
+    def __init__(self, appliance: Appliance) -> None:
+        self._appliance = appliance
+        self._measurer = Measurer(appliance.config.paths.live_models)
+
+    def issue(self, nonce: str | None, audience: str | None) -> Issued:
+        """A token about this moment. Raises NONCE_INVALID, VALUE_INVALID, DISK_FULL, FILE_UNWRITABLE."""
+        appliance = self._appliance
+        standing = appliance.licence.standing()
+        evidence = collect(
+            appliance.clock,
+            appliance.supervisor.seen,
+            appliance.config.runtime.kind,
+            appliance.models(),
+            self._measurer,
+            licence_evidence(standing, appliance.config.paths.licence),
+            appliance.gpus.evidence(),
+            appliance.gpus.probe_name,
+            development=standing.development,
+        )
+        return appliance.issuer.issue(evidence, nonce, audience or ANY_AUDIENCE)
+
+
+class Refusals:
+    """Writes refused callers of the control socket into the audit trail, a bounded number of them."""
+
+    def __init__(self, appliance: Appliance) -> None:
+        self._audit = appliance.identity.audit
+        self._told = 0
+
+    def __call__(self, peer: Peer, request: str) -> None:
+        """Tell of one refused request."""
+        self._told += 1
+        if self._told <= MAX_REFUSALS:
+            self._audit.record(Actor(describe(peer), SOURCE), "control.refused", request, None, None, REFUSED)

@@ -1,0 +1,122 @@
+"""What the daemon does in each of its loops, one round a function, and how often."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from lotabotsd.foundation.clock import NANOSECONDS
+from lotabotsd.foundation.errors import LotaBotsError
+from lotabotsd.foundation.sockets import sd_notify, watchdog_seconds
+from lotabotsd.licence.standing import Standing
+from lotabotsd.policy.publish import Published
+
+from .appliance import Appliance
+from .loops import Loop
+from .models import EnabledModel, wanted_of
+
+log = logging.getLogger("lotabots.daemon")
+
+POLICY_SECONDS = 1.0
+FLOOR_SECONDS = 60.0
+GPU_SECONDS = 10.0
+LEASE_PARTS = 4  # the lease is renewed four times within its life, at least once a minute
+LONGEST_RENEWAL_SECONDS = 60.0
+WATCHDOG_SECONDS = 5.0  # without a service manager it only logs
+ROUND_SECONDS = 30.0  # how long a round may take before the daemon counts as stuck
+REPORT_SECONDS = 300.0
+Seen = tuple[Standing, tuple[EnabledModel, ...], frozenset[str]]
+
+
+class Rounds:
+    """The daemon's rounds. Blocking work runs in threads, so that the event loop always answers."""
+
+    def __init__(self, appliance: Appliance) -> None:
+        self._appliance = appliance
+        self._published: Seen | None = None  # what the last publication was made of
+
+    def loops(self) -> tuple[Loop, ...]:
+        """Every loop with its period and its bound, in seconds."""
+        config = self._appliance.config
+        renewal = min(config.gate.policy_lease_seconds / LEASE_PARTS, LONGEST_RENEWAL_SECONDS)
+        load_seconds = config.runtime.start_timeout_seconds + config.runtime.stop_timeout_seconds
+        return (
+            Loop("drain", config.usage.drain_seconds, ROUND_SECONDS, self.count_usage),
+            Loop("supervise", config.runtime.probe_seconds, load_seconds + ROUND_SECONDS, self.supervise),
+            Loop("policy", POLICY_SECONDS, load_seconds + ROUND_SECONDS, self.keep_policy),
+            Loop("lease", renewal, ROUND_SECONDS, self.renew_lease),
+            Loop("floor", FLOOR_SECONDS, ROUND_SECONDS, self.raise_floor),
+            Loop("gpus", GPU_SECONDS, ROUND_SECONDS, self.look_at_gpus),
+            Loop("report", REPORT_SECONDS, REPORT_SECONDS, self.write_due_report),
+        )
+
+    async def count_usage(self) -> None:
+        """Journals into the ledger; at the end of an hour also its windows."""
+        await asyncio.to_thread(self._appliance.bookkeeping.drain_and_seal)
+
+    async def supervise(self) -> None:
+        """Look at Triton and act at most once; tell the gate at once when a model's readiness changed."""
+        before = self._appliance.supervisor.ready_models()
+        await self._appliance.supervisor.one_round()
+        if self._appliance.supervisor.ready_models() != before:
+            await asyncio.to_thread(self._appliance.publishing.publish)
+
+    async def keep_policy(self) -> None:
+        """Publish where the licence's standing changed by itself, and serve as many models as it allows."""
+        standing = await asyncio.to_thread(self._appliance.licence.standing)
+        if await asyncio.to_thread(self._appliance.models.allow, standing.models_live):
+            self._appliance.supervisor.want(wanted_of(self._appliance.models()))
+        seen = (standing, self._appliance.models(), self._appliance.supervisor.ready_models())
+        if seen != self._published:
+            published = await asyncio.to_thread(self._appliance.publishing.publish)
+            self._published = seen
+            _tell(published)
+
+    async def renew_lease(self) -> None:
+        """Let the gate believe the policy for another lease."""
+        now_ns = self._appliance.clock.wall_ns()
+        await asyncio.to_thread(self._appliance.publisher.renew_lease, now_ns)
+
+    async def raise_floor(self) -> None:
+        """Remember how late it is, so that setting the clock back does not lengthen a licence."""
+        sealed_ns = self._appliance.ledger.sealed_until * NANOSECONDS
+        await asyncio.to_thread(self._appliance.licence.raise_floor, sealed_ns)
+        await asyncio.to_thread(self._appliance.bookkeeping.keep_reserve)
+
+    async def look_at_gpus(self) -> None:
+        """Ask the driver how the GPUs are."""
+        await asyncio.to_thread(self._appliance.gpus.look)
+
+    async def write_due_report(self) -> None:
+        """Write the usage report whose time has come or was missed."""
+        await asyncio.to_thread(self._appliance.reports.write_due, self._appliance.report_rule)
+
+    async def on_alarm(self) -> None:
+        """The timetable's alarm; what fails is tried again by the loop of the same name."""
+        try:
+            await self.write_due_report()
+        except LotaBotsError as failure:
+            self._appliance.health.failed("report", failure)
+
+
+async def feed_watchdog(appliance: Appliance, stop: asyncio.Event) -> None:
+    """Tell the service manager that the daemon lives, as long as no loop is stuck."""
+    period = watchdog_seconds()
+    pause = WATCHDOG_SECONDS if period is None else period / 3
+    told: list[str] = []
+    while not stop.is_set():
+        stuck = appliance.health.stuck()
+        if stuck != told and stuck:
+            log.error("no progress in: %s", ", ".join(stuck))
+        told = stuck
+        if period is not None and not stuck:
+            sd_notify(f"WATCHDOG=1\nSTATUS=Triton is {appliance.supervisor.seen.state}")
+        try:
+            await asyncio.wait_for(stop.wait(), timeout=pause)
+        except TimeoutError:
+            continue
+
+
+def _tell(published: Published) -> None:
+    if published.changed:
+        log.info("policy generation %d published", published.generation)
