@@ -1,0 +1,79 @@
+"""`lotabots-vendor`: the command line, and the one place where a failure becomes words and an exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import sys
+from collections.abc import Sequence
+
+import click
+
+from lotabotsd.foundation.clock import Clock, SystemClock
+from lotabotsd.foundation.errors import Code, Exit, LotaBotsError
+
+from . import __version__
+from .desk import Desk
+from .keyring_command import keyring
+from .licence_command import licence
+from .report_command import report
+from .root_command import root
+
+PROGRAM = "lotabots-vendor"
+
+
+@click.group()
+@click.option("--json", "as_json", is_flag=True, help="Answer, and fail, with JSON.")
+@click.version_option(__version__, prog_name=PROGRAM)
+@click.pass_context
+def vendor(context: click.Context, as_json: bool) -> None:
+    """The vendor's side of LotaBots: roots, keyrings, licences, usage reports."""
+    context.obj = Desk(context.obj, as_json)
+
+
+for _group in (root, keyring, licence, report):
+    vendor.add_command(_group)
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run(sys.argv[1:], SystemClock()))
+
+
+def run(arguments: Sequence[str], clock: Clock) -> int:
+    """Run one command and return its exit code; no failure leaves as a traceback."""
+    as_json = "--json" in arguments[:1]
+    try:
+        result = vendor.main(args=list(arguments), prog_name=PROGRAM, obj=clock, standalone_mode=False)
+        sys.stdout.flush()
+        return int(result) if isinstance(result, int) else Exit.OK
+    except LotaBotsError as error:
+        return _say(error, as_json)
+    except click.UsageError as error:
+        where = error.ctx.command_path if error.ctx else PROGRAM
+        return _say(LotaBotsError(Code.USAGE, error.format_message(), hint=f"see {where} --help"), as_json)
+    except click.ClickException as error:
+        return _say(LotaBotsError(Code.USAGE, error.format_message()), as_json)
+    except (KeyboardInterrupt, click.Abort):
+        return _say(LotaBotsError(Code.INTERRUPTED), as_json)
+    except sqlite3.DatabaseError as error:
+        return _say(
+            LotaBotsError(Code.DATABASE_DAMAGED, f"vendor.db: {error}", hint="restore its backup"), as_json
+        )
+    except BrokenPipeError:
+        # The reader (head, less) has gone; what is still buffered has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.OK
+    except Exception as error:  # noqa: BLE001 - `main`: the one place of the program where a bug is told
+        hint = "this is a bug: please report it with the command that you gave"
+        return _say(LotaBotsError(Code.INTERNAL, f"{type(error).__name__}: {error}", hint=hint), as_json)
+
+
+def _say(error: LotaBotsError, as_json: bool) -> int:
+    """Print a failure to standard error and return its exit code."""
+    if as_json:
+        click.echo(json.dumps({"error": error.problem()}, indent=2, default=str), err=True)
+    else:
+        click.echo(f"error: {error}\n hint: {error.hint}", err=True)
+    return error.exit_code

@@ -1,0 +1,264 @@
+"""`licence issue | show | list`: write licences, and read them back as an appliance would."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lotabotsd.foundation.envelope import MAX_ENVELOPE_BYTES, Envelope, armour, one_line, parse_envelope
+from lotabotsd.foundation.errors import Code, LotaBotsError
+from lotabotsd.foundation.files import read_bounded, write_atomically
+from lotabotsd.foundation.identifiers import new_id
+from lotabotsd.licence.claims import (
+    COMPONENT_DIGITS,
+    Fingerprint,
+    Kind,
+    Match,
+    Overage,
+    Tier,
+    parse_licence,
+    to_claims,
+)
+from lotabotsd.licence.document import open_licence
+
+from .authority import Authority, development_authority, newest_keyring, open_authority
+from .desk import Desk, pairs
+from .passphrase import read_passphrase
+from .records import Records
+from .root_command import passphrase_file
+from .statements import Order, licence_body
+
+directory_option = click.option(
+    "--dir", "directory", type=click.Path(path_type=Path), help="The vendor's directory, from `root init`."
+)
+development_option = click.option(
+    "--development", is_flag=True, help="Use the published development keys; worth nothing in production."
+)
+
+
+@click.group()
+def licence() -> None:
+    """Licences: what customers pay for."""
+
+
+@licence.command("issue")
+@directory_option
+@development_option
+@passphrase_file
+@click.option("--tier", type=click.Choice([t.value for t in Tier]), required=True)
+@click.option("--customer", required=True, help="Whom it is for, as the bill says.")
+@click.option("--kind", type=click.Choice([k.value for k in Kind]), help="[default: paid, or development]")
+@click.option(
+    "--days", type=click.IntRange(1, 3660), default=365, show_default=True, help="How long it lasts."
+)
+@click.option("--starts", type=click.DateTime(["%Y-%m-%d"]), help="First day in UTC.  [default: now]")
+@click.option("--grace-days", type=click.IntRange(0, 365), default=14, show_default=True)
+@click.option(
+    "--terminates-after-days", type=click.IntRange(0, 3660), help="After the grace.  [default: never]"
+)
+@click.option("--requests-per-minute", type=click.IntRange(0), help="0 is unlimited, here and below.")
+@click.option(
+    "--inferences-per-month", type=click.IntRange(0), help="Included; the hard limit with --overage none."
+)
+@click.option(
+    "--overage", type=click.Choice([o.value for o in Overage]), help="Beyond the inferences included."
+)
+@click.option(
+    "--ratio-percent", type=click.IntRange(0), default=0, help="With --overage capped: refuse beyond it."
+)
+@click.option("--gpus", type=click.IntRange(0))
+@click.option("--models", type=click.IntRange(0))
+@click.option("--organisations", type=click.IntRange(0))
+@click.option("--members", type=click.IntRange(0))
+@click.option("--priority-band", type=click.IntRange(1, 9))
+@click.option("--feature", "features", multiple=True, help="Just these instead of the tier's (repeatable).")
+@click.option("--bind", multiple=True, metavar="COMPONENT=HEX", help="Fingerprint component (repeatable).")
+@click.option("--match", type=click.Choice([m.value for m in Match]), default="most", show_default=True)
+@click.option("--max-release-date", type=click.DateTime(["%Y-%m-%d"]), help="Last release that it covers.")
+@click.option("--report-days", type=click.IntRange(1, 366), default=31, show_default=True)
+@click.option("--report-grace-days", type=click.IntRange(0, 365), default=14, show_default=True)
+@click.option(
+    "--format", "form", type=click.Choice(["armour", "json", "line"]), default="armour", show_default=True
+)
+@click.option("--output", type=click.Path(path_type=Path), help="New file.  [default: standard output]")
+@click.pass_obj
+def issue(
+    desk: Desk,
+    /,
+    directory: Path | None,
+    development: bool,
+    passphrase_file: Path | None,
+    form: str,
+    output: Path | None,
+    **asked: Any,
+) -> None:
+    """Issue a licence: the tier's values, with those given here in their place."""
+    authority = _authority(directory, development, passphrase_file)
+    now = desk.now()
+    order = _order(asked, now, Kind.DEVELOPMENT if authority.development else Kind.PAID)
+    if output is not None and output.exists():
+        raise LotaBotsError(Code.ALREADY_EXISTS, str(output), hint="choose another --output")
+    records = Records(directory)
+    # Without a directory nothing is counted: milliseconds keep development licences in their order.
+    at_least = desk.clock.wall_ns() // 1_000_000 if authority.development else 1
+    with records.writing():
+        sequence = records.next_sequence(at_least)
+        body = licence_body(order, licence_id=new_id("lic"), sequence=sequence, issued_at=now)
+        envelope = authority.sign_licence(body, now)
+        records.add_licence(parse_licence(body), envelope.to_json())
+        text = _spelled(envelope, form)
+        if output is not None:
+            write_atomically(output, text.encode(), mode=0o640)
+    records.close()
+    claims = to_claims(parse_licence(body))
+    facts = {"licence": claims, "file": str(output) if output else None, "text": None if output else text}
+    if output is None and not desk.as_json:
+        click.echo(text, nl=not text.endswith("\n"))
+        click.echo(
+            f"licence {claims['licence_id']}, sequence {sequence}, until {claims['expires_at']}", err=True
+        )
+        return
+    desk.answer(facts, _summary(claims, ("file", output)))
+
+
+@licence.command("show")
+@directory_option
+@development_option
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
+@click.pass_obj
+def show(desk: Desk, directory: Path | None, development: bool, file: Path) -> None:
+    """Verify the licence in FILE (or - for standard input) and show its claims."""
+    if development == (directory is not None):
+        raise one_of_both()
+    keyring = newest_keyring(directory) if directory else development_authority().keyring
+    data = (
+        sys.stdin.buffer.read(MAX_ENVELOPE_BYTES + 1)
+        if str(file) == "-"
+        else read_bounded(file, MAX_ENVELOPE_BYTES)
+    )
+    opened = open_licence(data, keyring)
+    claims = to_claims(opened.licence)
+    facts = {"licence": claims, "signer": opened.signer, "digest": opened.digest, "development": development}
+    desk.answer(facts, _summary(claims, ("signer", opened.signer)))
+
+
+@licence.command("list")
+@directory_option
+@click.pass_obj
+def list_issued(desk: Desk, directory: Path | None) -> None:
+    """List the licences that were issued from a directory."""
+    if directory is None:
+        raise LotaBotsError(Code.USAGE, "which directory?", hint="give --dir DIR")
+    records = Records(existing(directory))
+    found = records.licences()
+    records.close()
+    lines = [
+        f"{entry['sequence']:>6}  {entry['licence_id']}  {entry['tier']:<10}  {entry['kind']:<11}"
+        f"  {str(entry['expires_at'])[:10]}  {entry['customer']}"
+        for entry in found
+    ]
+    desk.answer(found, lines or ["no licence was issued yet"])
+
+
+def issued_claims(records: Records, licence_id: str) -> dict[str, Any] | None:
+    """The claims of a licence in the vendor's own books."""
+    envelope = records.licence(licence_id)
+    return to_claims(parse_licence(parse_envelope(envelope).body)) if envelope else None
+
+
+def _authority(directory: Path | None, development: bool, passphrase: Path | None) -> Authority:
+    if development:
+        return development_authority()
+    if directory is None:
+        raise one_of_both()
+    return open_authority(existing(directory), read_passphrase(passphrase))
+
+
+def existing(directory: Path) -> Path:
+    """The directory, when `root init` made it. Raises NOT_FOUND."""
+    if not (directory / "anchors").is_dir():
+        raise LotaBotsError(
+            Code.NOT_FOUND, f"{directory} is no vendor directory", hint="make one: lotabots-vendor root init"
+        )
+    return directory
+
+
+def one_of_both() -> LotaBotsError:
+    """What to say when it is not clear whose keys and books are meant."""
+    return LotaBotsError(Code.USAGE, "whose keys?", hint="give --dir DIR, or --development")
+
+
+def _order(asked: dict[str, Any], now: datetime, kind: Kind) -> Order:
+    starts: datetime | None = asked["starts"]
+    last: datetime | None = asked["max_release_date"]
+    return Order(
+        tier=Tier(asked["tier"]),
+        customer=asked["customer"],
+        kind=Kind(asked["kind"]) if asked["kind"] else kind,
+        starts_at=starts.replace(tzinfo=UTC) if starts else now,
+        days=asked["days"],
+        grace_days=asked["grace_days"],
+        terminates_after_days=asked["terminates_after_days"],
+        report_cadence_days=asked["report_days"],
+        report_grace_days=asked["report_grace_days"],
+        requests_per_minute=asked["requests_per_minute"],
+        gpus=asked["gpus"],
+        models=asked["models"],
+        organisations=asked["organisations"],
+        members=asked["members"],
+        priority_band=asked["priority_band"],
+        features=asked["features"] or None,
+        inferences_per_month=asked["inferences_per_month"],
+        overage=Overage(asked["overage"]) if asked["overage"] else None,
+        ratio_percent=asked["ratio_percent"],
+        fingerprint=_fingerprint(asked["bind"], Match(asked["match"])),
+        max_release_date=last.date() if last else None,
+    )
+
+
+def _fingerprint(bind: tuple[str, ...], match: Match) -> Fingerprint | None:
+    if not bind:
+        return None
+    pairs_found = [text.partition("=")[::2] for text in bind]
+    unknown = [name for name, _ in pairs_found if name not in COMPONENT_DIGITS]
+    if unknown:
+        known = ", ".join(COMPONENT_DIGITS)
+        raise LotaBotsError(Code.VALUE_INVALID, f"--bind {unknown[0]}", hint=f"a component is one of {known}")
+    return Fingerprint(tuple(sorted(dict(pairs_found).items())), match)
+
+
+def _spelled(envelope: Envelope, form: str) -> str:
+    if form == "json":
+        return envelope.to_json().decode()
+    return armour(envelope) if form == "armour" else one_line(envelope) + "\n"
+
+
+def _inferences(included: int, refused: int) -> str:
+    beyond = f"refused beyond {refused} a month" if refused else "never refused"
+    return f"{included} a month included, {beyond}" if included else beyond
+
+
+def _summary(claims: dict[str, Any], *also: tuple[str, object]) -> list[str]:
+    """The claims that people look for, and what else there is to say."""
+    limits = claims["limits"]
+    inferences = limits["inferences_per_month"]
+    shown: list[tuple[str, object]] = [
+        ("licence", claims["licence_id"]),
+        ("sequence", claims["sequence"]),
+        ("customer", claims["customer"]),
+        ("tier", f"{claims['tier']} ({claims['kind']})"),
+        ("starts", claims["starts_at"]),
+        ("expires", f"{claims['expires_at']}, then {claims['grace_days']} days of grace"),
+        ("terminates", claims["terminates_at"] or "never"),
+        ("requests/min", limits["requests_per_minute"]["hard"] or "unlimited"),
+        ("inferences", _inferences(inferences["soft"], inferences["hard"])),
+        ("overage", claims["overage"]["mode"]),
+        ("GPUs", claims["gpus"] or "unlimited"),
+        ("models", claims["models"] or "unlimited"),
+        ("features", ", ".join(claims["features"]) or "-"),
+    ]
+    return pairs([*shown, *also])

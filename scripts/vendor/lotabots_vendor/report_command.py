@@ -1,0 +1,147 @@
+"""`report verify`: what a usage report says, whether it is genuine, and whether it is billed."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lotabotsd.foundation.clock import NANOSECONDS, from_ns, rfc3339
+from lotabotsd.foundation.errors import Exit
+from lotabotsd.foundation.files import read_bounded
+
+from .desk import Desk, pairs, printable
+from .history import Finding, Issued, Reported, Verdict, judge
+from .licence_command import development_option, directory_option, existing, issued_claims, one_of_both
+from .records import Records
+
+if TYPE_CHECKING:
+    from lotabotsd.usage.report import ReportCheck, ReportFacts
+
+MAX_REPORT_BYTES = 128 * 1024 * 1024
+
+
+@click.group()
+def report() -> None:
+    """Usage reports: what customers send."""
+
+
+@report.command("verify")
+@directory_option
+@development_option
+@click.argument("file", type=click.Path(path_type=Path))
+@click.pass_obj
+def verify(desk: Desk, /, directory: Path | None, development: bool, file: Path) -> int:
+    """Verify the usage report in FILE and remember it; a second time says what was said before.
+
+    With --development and no --dir nothing is remembered. Exits 0 for a valid report, 4 for a valid one with
+    findings, 6 for one that is not what an appliance wrote.
+    """
+    # Here, because no other command needs the usage rules.
+    from lotabotsd.usage.report import check_report
+
+    if directory is None and not development:
+        raise one_of_both()
+    records = Records(directory if directory is None or development else existing(directory))
+    try:
+        check = check_report(read_bounded(file, MAX_REPORT_BYTES))
+        if check.facts is None or check.verdict.value == "invalid":
+            return _refused(desk, check)
+        return _answer(desk, check.facts, *_remembered(desk, records, check, check.facts))
+    finally:
+        records.close()
+
+
+def _remembered(
+    desk: Desk, records: Records, check: ReportCheck, facts: ReportFacts
+) -> tuple[Verdict, int | None]:
+    """The verdict, and when it was given if that was before now."""
+    reported = _reported(facts)
+    with records.writing():
+        known = records.verdict(reported.report_hash)
+        if known is not None:
+            return known
+        claims = issued_claims(records, reported.licence_id)
+        issued = Issued(claims["customer"], claims["tier"], claims["kind"]) if claims else None
+        own = [Finding(f.code, f.severity.value, f.detail, f.since, f.until) for f in check.findings]
+        verdict = judge(reported, records.reports(reported.appliance_id), issued, own)
+        records.add_report(reported, verdict, desk.clock.wall_ns())
+    return verdict, None
+
+
+def _reported(facts: ReportFacts) -> Reported:
+    licence = facts.licence
+    return Reported(
+        report_hash=facts.report_hash,
+        appliance_id=facts.appliance_id,
+        key_id=facts.key_id,
+        sequence=facts.sequence,
+        previous_report_hash=facts.previous_report_hash.hex() if facts.previous_report_hash else None,
+        previous_head=facts.previous_head.hex(),
+        head=facts.head.hex(),
+        first=facts.first,
+        last=facts.last,
+        period_from=facts.period_from,
+        period_until=facts.period_until,
+        licence_id=licence.id if licence else "",
+        customer=licence.customer if licence else "",
+        tier=licence.tier if licence else "",
+        development=facts.development,
+    )
+
+
+def _answer(desk: Desk, facts: ReportFacts, verdict: Verdict, verified_before_ns: int | None) -> int:
+    """Print a genuine report's facts and verdict. Returns the exit code."""
+    before = rfc3339(from_ns(verified_before_ns)) if verified_before_ns is not None else None
+    period = [rfc3339(from_ns(s * NANOSECONDS)) for s in (facts.period_from, facts.period_until)]
+    value: dict[str, Any] = {
+        **asdict(verdict),
+        "already_verified": before,
+        "report": facts.report_hash,
+        "appliance": facts.appliance_id,
+        "appliance_key": facts.key_id,
+        "sequence": facts.sequence,
+        "licence": asdict(facts.licence) if facts.licence else None,
+        "period": {"from": period[0], "until": period[1]},
+        "totals": facts.totals,
+    }
+    charged = facts.totals["charged"]
+    entries: list[tuple[str, object]] = [
+        (
+            "verdict",
+            verdict.verdict.replace("_", " ") + (f" (already verified on {before})" if before else ""),
+        ),
+        ("billable", "yes" if verdict.billable else f"no: {verdict.reason}"),
+        ("report", facts.report_hash),
+        ("appliance", f"{facts.appliance_id}, report {facts.sequence}, key {facts.key_id}"),
+        ("licence", f"{facts.licence.id} ({facts.licence.tier})" if facts.licence else "none"),
+        ("customer", facts.licence.customer if facts.licence else "-"),
+        ("period", f"{period[0]} until {period[1]}"),
+        ("ledger", f"rows {facts.first} to {facts.last}, head {facts.head.hex()}"),
+        ("charged", f"{charged['inferences']} inferences in {charged['requests']} requests"),
+    ]
+    desk.answer(value, [*pairs(entries), *(_line(finding) for finding in verdict.findings)])
+    return Exit.OK if verdict.verdict == "valid" else Exit.WARNINGS
+
+
+def _refused(desk: Desk, check: ReportCheck) -> int:
+    """Print why a file is no report of an appliance. Returns the exit code."""
+    findings = [Finding(f.code, f.severity.value, f.detail, f.since, f.until) for f in check.findings]
+    reason = "it is not what an appliance wrote"
+    value = {
+        "verdict": "invalid",
+        "billable": False,
+        "reason": reason,
+        "findings": [asdict(finding) for finding in findings],
+    }
+    lines = pairs([("verdict", "invalid"), ("billable", f"no: {reason}")])
+    lines += [_line(finding) for finding in findings]
+    desk.answer(value, [*lines, "hint: ask for the report again, unchanged"])
+    return Exit.SIGNATURE
+
+
+def _line(finding: Finding) -> str:
+    span = f" ({finding.since} until {finding.until})" if finding.since and finding.until else ""
+    return printable(f"{finding.severity}: {finding.code}: {finding.detail}{span}")

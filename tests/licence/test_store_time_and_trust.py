@@ -1,0 +1,131 @@
+"""The store's clock floor and keyrings: time and trust that only move forward, also over a restart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lotabotsd.foundation.clock import FixedClock, to_ns
+from lotabotsd.foundation.errors import Code, LotaBotsError
+from lotabotsd.licence.keyring import load_anchors
+from lotabotsd.licence.standing import State
+from lotabotsd.licence.store import LicenceStore
+
+
+def code_of(call: Callable[[], Any]) -> Code:
+    with pytest.raises(LotaBotsError) as caught:
+        call()
+    return caught.value.code
+
+
+def test_the_floor_only_moves_forward_and_survives_a_restart(
+    store: LicenceStore, open_store: Callable[..., LicenceStore], vendor: Any, clock: FixedClock
+) -> None:
+    store.install(vendor.licence(terminates_at=None))
+    clock.set_wall(datetime(2027, 6, 1, tzinfo=UTC))
+    store.raise_floor()
+    clock.set_wall(datetime(2026, 6, 1, tzinfo=UTC))
+    for found in (store, open_store()):
+        found.raise_floor()
+        standing = found.standing()
+        assert (standing.state, standing.clock_suspect) == (State.RESTRICTED, True)
+
+
+def test_the_floor_takes_moments_from_elsewhere(store: LicenceStore, vendor: Any) -> None:
+    store.install(vendor.licence())
+    store.raise_floor(to_ns(datetime(2026, 12, 30, tzinfo=UTC)), 0)
+    assert store.standing().state is State.EXPIRING
+    assert store.standing().clock_suspect
+
+
+def test_the_floor_is_written_once_a_minute(store: LicenceStore, tmp_path: Path, clock: FixedClock) -> None:
+    store.raise_floor()
+    first = (tmp_path / "clock.json").read_bytes()
+    clock.advance(59)
+    store.raise_floor()
+    assert (tmp_path / "clock.json").read_bytes() == first
+    clock.advance(1)
+    store.raise_floor()
+    assert (tmp_path / "clock.json").read_bytes() != first
+
+
+@pytest.mark.parametrize(
+    "damage", [b"", b"{", b"[]", b'{"floor_ns":-1}', b'{"floor_ns":1.5}', b'{"floor_ns":true}']
+)
+def test_a_damaged_floor_stops_nothing(
+    open_store: Callable[..., LicenceStore], vendor: Any, tmp_path: Path, damage: bytes
+) -> None:
+    (tmp_path / "clock.json").write_bytes(damage)
+    store = open_store()
+    store.install(vendor.licence())
+    assert store.standing().state is State.VALID
+
+
+def test_a_clock_before_issue_or_build_is_suspect(
+    open_store: Callable[..., LicenceStore], vendor: Any, clock: FixedClock
+) -> None:
+    open_store().install(vendor.licence())
+    clock.set_wall(datetime(2025, 1, 1, tzinfo=UTC))
+    assert open_store().standing().clock_suspect
+    assert open_store().standing().state is State.VALID
+    built = open_store(anchors=vendor.anchors(built_at="2026-01-02T00:00:00Z"))
+    clock.set_wall(datetime(2026, 1, 1, 12, tzinfo=UTC))
+    assert built.standing().clock_suspect
+
+
+def test_everything_under_the_development_anchors_is_marked(
+    tmp_path: Path, golden: Path, clock: FixedClock
+) -> None:
+    store = LicenceStore(tmp_path, load_anchors(), clock)
+    assert store.standing().development
+    change = store.install((golden / "pro.dsse.json").read_bytes())
+    assert (change.before.development, change.after.development) == (True, True)
+    clock.advance(timedelta(days=3650).total_seconds())
+    assert store.standing().development
+
+
+def test_the_next_keyring_brings_a_new_key_and_revokes_the_old(
+    store: LicenceStore, open_store: Callable[..., LicenceStore], vendor: Any
+) -> None:
+    store.install(vendor.licence())
+    later = vendor.licence(by=vendor.second, sequence=8)
+    assert code_of(lambda: store.install(later)) is Code.SIGNER_UNKNOWN
+    old, new = vendor.entry(vendor.issuing), vendor.entry(vendor.second)
+    second = vendor.keyring(version=2, keys=[old, new]).to_json()
+    assert store.install_keyring(second).version == store.install_keyring(second).version == 2
+    third = vendor.keyring(version=3, keys=[old, new], revoked=[old["keyid"]]).to_json()
+    store.install_keyring(third)
+    assert open_store().keyring().version == 3
+    assert store.standing().code == "licence_unusable"
+    assert store.install(later).after.state is State.VALID
+
+
+def test_a_keyring_out_of_order_is_refused(store: LicenceStore, vendor: Any, tmp_path: Path) -> None:
+    for envelope in (vendor.keyring(version=3), vendor.keyring(version=1)):
+        data = envelope.to_json()
+        assert code_of(lambda data=data: store.install_keyring(data)) is Code.KEYRING_INVALID
+    assert code_of(lambda: store.install_keyring(vendor.licence())) is Code.ENVELOPE_TYPE
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_keyring_restricts_and_names_its_file(
+    store: LicenceStore, vendor: Any, tmp_path: Path
+) -> None:
+    store.install(vendor.licence())
+    (tmp_path / "keyring-2.dsse.json").write_bytes(b"{}")
+    assert store.standing().state is State.RESTRICTED
+    assert "keyring-2.dsse.json" in store.standing().detail
+
+
+def test_a_thief_who_signed_the_highest_sequence_does_not_lock_the_vendor_out(
+    store: LicenceStore, vendor: Any
+) -> None:
+    store.install(vendor.licence(sequence=10**15))
+    assert code_of(lambda: store.install(vendor.licence(sequence=8))) is Code.LICENCE_ROLLBACK
+    old, new = vendor.entry(vendor.issuing), vendor.entry(vendor.second)
+    store.install_keyring(vendor.keyring(version=2, keys=[old, new], revoked=[old["keyid"]]).to_json())
+    assert store.install(vendor.licence(by=vendor.second, sequence=8)).after.state is State.VALID

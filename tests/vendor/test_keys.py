@@ -1,0 +1,156 @@
+"""Roots and keyrings of a vendor: made whole, protected, and followed by the appliance's own rules."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+
+from lotabotsd.foundation.envelope import parse_envelope
+from lotabotsd.foundation.errors import Exit
+from lotabotsd.licence.keyring import Use, parse_anchors, rotate
+
+Vendor = Callable[..., Any]
+
+
+def anchors(directory: Path) -> Any:
+    return parse_anchors((directory / "anchors" / "production.json").read_bytes())
+
+
+def test_init_makes_anchors_that_a_release_accepts(directory: Path) -> None:
+    found = anchors(directory)
+    assert not found.development
+    assert found.threshold == 1
+    assert len(found.keyring.trusted_keys(Use.LICENCE)) == 1
+    assert len(found.keyring.trusted_keys(Use.ACKNOWLEDGEMENT)) == 1
+
+
+def test_private_keys_are_encrypted_and_protected(directory: Path) -> None:
+    keys = [directory / "offline" / "root.pem", directory / "issuing" / "issuing-1.pem"]
+    for key in keys:
+        assert key.stat().st_mode & 0o777 == 0o600
+        assert b"ENCRYPTED" in key.read_bytes()
+        with pytest.raises(TypeError):
+            serialization.load_pem_private_key(key.read_bytes(), password=None)
+    assert directory.stat().st_mode & 0o777 == 0o700
+
+
+def test_init_twice_is_refused_and_leaves_the_first_alone(
+    vendor: Vendor, directory: Path, passphrase_file: Path
+) -> None:
+    before = (directory / "anchors" / "production.json").read_bytes()
+    answer = vendor("root", "init", "--dir", directory, "--passphrase-file", passphrase_file)
+    assert answer.code == Exit.CHECK_FAILED
+    assert "hint: choose another directory" in answer.err
+    assert (directory / "anchors" / "production.json").read_bytes() == before
+
+
+def test_init_goes_into_an_empty_directory(vendor: Vendor, tmp_path: Path, passphrase_file: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert vendor("root", "init", "--dir", empty, "--passphrase-file", passphrase_file).code == 0
+    assert anchors(empty)
+
+
+def test_what_an_interrupted_init_left_is_named(
+    vendor: Vendor, tmp_path: Path, passphrase_file: Path
+) -> None:
+    left = tmp_path / ".v.new"
+    left.mkdir()
+    answer = vendor("root", "init", "--dir", tmp_path / "v", "--passphrase-file", passphrase_file)
+    assert answer.code == Exit.CHECK_FAILED
+    assert str(left) in answer.err
+    assert not (tmp_path / "v").exists()
+
+
+@pytest.mark.parametrize("text", ["", "\n", "short\n", "\nsecond line is not it\n"])
+def test_a_weak_passphrase_is_refused(
+    vendor: Vendor, tmp_path: Path, passphrase_file: Path, text: str
+) -> None:
+    passphrase_file.write_text(text)
+    answer = vendor("root", "init", "--dir", tmp_path / "v", "--passphrase-file", passphrase_file)
+    assert answer.code == Exit.USAGE
+    assert not (tmp_path / "v").exists()
+
+
+def test_a_passphrase_that_others_can_read_is_refused(
+    vendor: Vendor, tmp_path: Path, passphrase_file: Path
+) -> None:
+    passphrase_file.chmod(0o644)
+    answer = vendor("root", "init", "--dir", tmp_path / "v", "--passphrase-file", passphrase_file)
+    assert answer.code == Exit.CHECK_FAILED
+    assert f"chmod 600 {passphrase_file}" in answer.err
+
+
+def test_without_a_terminal_the_passphrase_needs_a_file(vendor: Vendor, tmp_path: Path) -> None:
+    answer = vendor("root", "init", "--dir", tmp_path / "v")
+    assert answer.code == Exit.USAGE
+    assert "--passphrase-file" in answer.err
+
+
+def test_there_is_no_option_that_takes_the_passphrase_itself(vendor: Vendor, tmp_path: Path) -> None:
+    assert vendor("root", "init", "--dir", tmp_path / "v", "--passphrase", "secret").code == Exit.USAGE
+
+
+def test_rotation_gives_a_keyring_that_an_appliance_follows(
+    vendor: Vendor, directory: Path, passphrase_file: Path
+) -> None:
+    old = anchors(directory).keyring
+    answer = vendor(
+        "--json", "keyring", "rotate", "--dir", directory, "--passphrase-file", passphrase_file,
+        "--revoke", old.keys[0].keyid,
+    )  # fmt: skip
+    assert answer.code == 0, answer.err
+    following = rotate(old, parse_envelope(Path(answer.json["keyring"]).read_bytes()))
+    assert following.version == answer.json["version"] == 2
+    assert set(following.trusted_keys(Use.LICENCE)) == {answer.json["issuing_key"]}
+    assert following.revoked == {old.keys[0].keyid}
+
+
+def test_rotation_twice_makes_versions_two_and_three(
+    vendor: Vendor, directory: Path, passphrase_file: Path
+) -> None:
+    for version in (2, 3):
+        answer = vendor(
+            "--json", "keyring", "rotate", "--dir", directory, "--passphrase-file", passphrase_file
+        )
+        assert answer.json["version"] == version
+        assert answer.json["revoked"] == []
+    issued = vendor(
+        "--json", "licence", "issue", "--dir", directory, "--passphrase-file", passphrase_file,
+        "--tier", "pro", "--customer", "X",
+    )  # fmt: skip
+    assert issued.code == 0, issued.err
+
+
+def test_a_key_that_no_keyring_names_cannot_be_revoked(
+    vendor: Vendor, directory: Path, passphrase_file: Path
+) -> None:
+    answer = vendor(
+        "keyring", "rotate", "--dir", directory, "--passphrase-file", passphrase_file, "--revoke", "abc"
+    )
+    assert answer.code == Exit.CHECK_FAILED
+    assert not (directory / "keyrings" / "keyring-2.dsse.json").exists()
+
+
+def test_rotation_without_the_offline_root_says_which_file_is_missing(
+    vendor: Vendor, directory: Path, passphrase_file: Path
+) -> None:
+    (directory / "offline" / "root.pem").rename(directory.with_name("usb-stick"))
+    answer = vendor("keyring", "rotate", "--dir", directory, "--passphrase-file", passphrase_file)
+    assert answer.code == Exit.CHECK_FAILED
+    assert "root.pem" in answer.err
+
+
+def test_changed_anchors_or_keyrings_are_refused(
+    vendor: Vendor, directory: Path, passphrase_file: Path
+) -> None:
+    path = directory / "anchors" / "production.json"
+    document = json.loads(path.read_bytes())
+    path.write_text(json.dumps({**document, "threshold": 2}))
+    answer = vendor("keyring", "rotate", "--dir", directory, "--passphrase-file", passphrase_file)
+    assert answer.code == Exit.SIGNATURE

@@ -1,0 +1,182 @@
+"""Verifying real reports of an appliance: once, twice, damaged, cloned, and those of development."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from lotabotsd.foundation.clock import NANOSECONDS, FixedClock
+from lotabotsd.foundation.errors import Exit
+from lotabotsd.foundation.keys import raw_public
+from lotabotsd.usage.ledger import Ledger, open_ledger
+from lotabotsd.usage.report import About, LicenceFacts, build_report, freeze
+
+Vendor = Callable[..., Any]
+KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
+
+
+class Appliance:
+    """A ledger of empty hours and the reports over them."""
+
+    def __init__(self, path: Path, clock: FixedClock, licence: LicenceFacts | None) -> None:
+        self.path, self.clock, self.licence = path, clock, licence
+        path.mkdir()
+        self.ledger: Ledger = open_ledger(path / "ledger.db", clock)
+        self.development = False
+
+    def report(self, hours: int = 2) -> Path:
+        """Let hours pass and write the report over them."""
+        self.clock.advance(hours * 3_600)
+        self.ledger.seal(self.clock.wall_ns())
+        now = self.clock.wall_ns() // NANOSECONDS
+        about = About("apl_test", raw_public(KEY), self.licence, self.development, {}, {})
+        frozen = freeze(self.ledger, now, about, now)
+        file = self.path / frozen.file_name
+        file.write_bytes(build_report(self.ledger, frozen, KEY))
+        return file
+
+
+@pytest.fixture
+def licence(vendor: Vendor, directory: Path, passphrase_file: Path) -> LicenceFacts:
+    """A paid licence in the vendor's books."""
+    issued = vendor(
+        "--json", "licence", "issue", "--dir", directory, "--passphrase-file", passphrase_file,
+        "--tier", "pro", "--customer", "Example GmbH",
+    )  # fmt: skip
+    return LicenceFacts(issued.json["licence"]["licence_id"], "pro", "Example GmbH")
+
+
+@pytest.fixture
+def appliance(tmp_path: Path, clock: FixedClock, licence: LicenceFacts) -> Appliance:
+    return Appliance(tmp_path / "appliance", clock, licence)
+
+
+def test_a_months_reports_are_valid_and_billable(
+    vendor: Vendor, directory: Path, appliance: Appliance
+) -> None:
+    for sequence in (1, 2):
+        answer = vendor("--json", "report", "verify", "--dir", directory, appliance.report())
+        assert answer.code == Exit.OK, answer.out
+        found = answer.json
+        assert (found["verdict"], found["billable"], found["sequence"]) == ("valid", True, sequence)
+        assert found["already_verified"] is None
+        assert found["findings"] == []
+        assert found["licence"]["customer"] == "Example GmbH"
+
+
+def test_the_second_time_says_what_was_said_and_when(
+    vendor: Vendor, directory: Path, appliance: Appliance, clock: FixedClock
+) -> None:
+    file = appliance.report()
+    first = vendor("--json", "report", "verify", "--dir", directory, file).json
+    clock.advance(86_400)
+    second = vendor("--json", "report", "verify", "--dir", directory, file)
+    assert second.code == Exit.OK
+    assert second.json == {**first, "already_verified": "2026-03-01T14:00:00Z"}
+    text = vendor("report", "verify", "--dir", directory, file).out
+    assert "valid (already verified on 2026-03-01T14:00:00Z)" in text
+    assert "billable   yes" in text
+
+
+def test_a_missing_report_is_a_gap_with_its_time(
+    vendor: Vendor, directory: Path, appliance: Appliance
+) -> None:
+    vendor("report", "verify", "--dir", directory, appliance.report())
+    appliance.report()
+    answer = vendor("report", "verify", "--dir", directory, appliance.report())
+    assert answer.code == Exit.WARNINGS
+    assert "warning: report_missing: report 2 of this appliance" in answer.out
+    assert "(2026-03-01T14:00:00Z until 2026-03-01T16:00:00Z)" in answer.out
+
+
+def test_a_cloned_appliance_is_found(
+    vendor: Vendor, directory: Path, appliance: Appliance, tmp_path: Path, clock: FixedClock
+) -> None:
+    vendor("report", "verify", "--dir", directory, appliance.report())
+    clone = Appliance(tmp_path / "clone", clock, appliance.licence)
+    answer = vendor("report", "verify", "--dir", directory, clone.report(3))
+    assert answer.code == Exit.WARNINGS
+    assert "error: forked" in answer.out
+    assert "billable   no: a person must decide first: forked" in answer.out
+
+
+def test_a_development_report_is_valid_and_not_billed(
+    vendor: Vendor, directory: Path, appliance: Appliance
+) -> None:
+    appliance.development = True
+    file = appliance.report()
+    for where in (["--development"], ["--dir", directory], ["--dir", directory, "--development"]):
+        answer = vendor("report", "verify", *where, file)
+        assert answer.code == Exit.OK, answer.out + answer.err
+        assert answer.out.startswith("verdict    valid")
+        assert "billable   no: a development report is never billed" in answer.out
+
+
+def test_without_a_directory_nothing_is_remembered(vendor: Vendor, appliance: Appliance) -> None:
+    file = appliance.report()
+    for _ in range(2):
+        answer = vendor("--json", "report", "verify", "--development", file)
+        assert answer.json["already_verified"] is None
+        assert answer.json["billable"] is False
+
+
+def test_development_books_may_be_kept_in_any_directory(
+    vendor: Vendor, appliance: Appliance, tmp_path: Path
+) -> None:
+    appliance.development = True
+    file, books = appliance.report(), tmp_path / "books"
+    books.mkdir()
+    arguments = ["--json", "report", "verify", "--development", "--dir", books, file]
+    assert vendor(*arguments).json["already_verified"] is None
+    assert vendor(*arguments).json["already_verified"] == "2026-03-01T14:00:00Z"
+
+
+def test_a_free_appliance_is_not_billed(vendor: Vendor, directory: Path, appliance: Appliance) -> None:
+    appliance.licence = None
+    answer = vendor("--json", "report", "verify", "--dir", directory, appliance.report())
+    assert (answer.code, answer.json["billable"], answer.json["licence"]) == (Exit.OK, False, None)
+
+
+def test_a_forged_licence_is_not_billed(vendor: Vendor, directory: Path, appliance: Appliance) -> None:
+    appliance.licence = LicenceFacts("lic_0000000000000000", "enterprise", "Example GmbH")
+    answer = vendor("report", "verify", "--dir", directory, appliance.report())
+    assert answer.code == Exit.WARNINGS
+    assert "billable   no: its licence was not issued here" in answer.out
+
+
+def test_what_no_appliance_wrote_is_invalid_and_not_remembered(
+    vendor: Vendor, directory: Path, appliance: Appliance
+) -> None:
+    file = appliance.report()
+    whole = file.read_bytes()
+    middle = len(whole) // 2
+    for data in (b"", b"PK", whole[:-1], whole + b"\0", whole[:middle] + b"\xff" + whole[middle + 1 :]):
+        file.write_bytes(data)
+        answer = vendor("--json", "report", "verify", "--dir", directory, file)
+        assert answer.code == Exit.SIGNATURE
+        assert (answer.json["verdict"], answer.json["billable"]) == ("invalid", False)
+        assert answer.json["findings"]
+    assert "hint:" in vendor("report", "verify", "--dir", directory, file).out
+    file.write_bytes(whole)
+    assert vendor("--json", "report", "verify", "--dir", directory, file).json["already_verified"] is None
+
+
+def test_a_file_that_is_not_there_is_told(vendor: Vendor, directory: Path, tmp_path: Path) -> None:
+    answer = vendor("report", "verify", "--dir", directory, tmp_path / "nothing.zip")
+    assert answer.code == Exit.CHECK_FAILED
+    assert "nothing.zip" in answer.err
+
+
+def test_books_in_a_directory_that_is_none_are_not_begun(
+    vendor: Vendor, appliance: Appliance, tmp_path: Path
+) -> None:
+    answer = vendor("report", "verify", "--dir", tmp_path / "none", appliance.report())
+    assert answer.code == Exit.CHECK_FAILED
+    assert not (tmp_path / "none").exists()
+    missing = vendor("report", "verify", "--development", "--dir", tmp_path / "none", appliance.report())
+    assert missing.code == Exit.CHECK_FAILED
+    assert "hint:" in missing.err
