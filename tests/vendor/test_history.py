@@ -132,7 +132,11 @@ def test_a_licence_that_nobody_paid_for_is_not_billed(kind: str) -> None:
     assert kind in verdict.reason
 
 
-@pytest.mark.parametrize("changes", [{"customer": "Another"}, {"tier": "free"}], ids=str)
+def test_an_expired_licence_is_reported_with_the_free_tier_and_billed() -> None:
+    assert judge(report(1, tier="free"), [], PAID, []) == Verdict("valid", True, "", ())
+
+
+@pytest.mark.parametrize("changes", [{"customer": "Another"}, {"tier": "enterprise"}], ids=str)
 def test_a_licence_of_another_customer_is_found(changes: dict[str, str]) -> None:
     verdict = judge(report(1, **changes), [], PAID, [])
     assert codes(verdict) == ["licence_mismatch"]

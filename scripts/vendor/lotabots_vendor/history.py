@@ -148,7 +148,8 @@ def _licence(reported: Reported, issued: Issued | None) -> list[Finding]:
         return [
             _finding("licence_unknown", "warning", f"{reported.licence_id} was not issued here", reported)
         ]
-    if (issued.customer, issued.tier) != (reported.customer, reported.tier):
+    # An expired licence is reported with the free tier, whose limits hold then.
+    if issued.customer != reported.customer or reported.tier not in {issued.tier, "free"}:
         detail = f"{reported.licence_id} was issued to {issued.customer} ({issued.tier})"
         return [_finding("licence_mismatch", "error", detail, reported)]
     return []
