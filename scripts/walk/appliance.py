@@ -143,20 +143,22 @@ class Appliance:
             else f"the gate is not ready after {START_SECONDS:.0f} s"
         )
 
-    def wait_for_model(self, name: str) -> None:
-        """Until the daemon says that Triton has the model ready. Raises WrongResultError."""
+    def wait_for_models(self) -> None:
+        """Until the daemon says that Triton is ready with every model. Raises WrongResultError."""
         begun = told = time.monotonic()
         while time.monotonic() < begun + START_SECONDS:
-            listed = self._execute("lotabotsctl", "model", "list", "--json")
-            found = json.loads(listed.stdout) if listed.returncode == 0 else listed.stderr
-            if listed.returncode == 0 and any(m["name"] == name and m["ready"] for m in found):
-                self._telling.note(f"Triton has loaded {name}")
+            asked = self._execute("lotabotsctl", "status", "--json")
+            seen = json.loads(asked.stdout) if asked.returncode == 0 else {}
+            if seen and seen["runtime"]["state"] == "ready" and all(m["ready"] for m in seen["models"]):
+                self._telling.note(f"Triton {seen['runtime']['version']} is ready with every model")
                 return
             if time.monotonic() > told + 5:
                 told = time.monotonic()
-                self._telling.note(f"Triton is loading {name} ({told - begun:.0f} s)")
+                self._telling.note(f"Triton is loading the models ({told - begun:.0f} s)")
             time.sleep(0.2)  # a poll with a deadline
-        raise WrongResultError(f"{name} is not ready after {START_SECONDS:.0f} s: {found}")
+        raise WrongResultError(
+            f"not every model is ready after {START_SECONDS:.0f} s: {asked.stdout}{asked.stderr}"
+        )
 
     def stop(self) -> int | None:
         """Stop everything in order; the exit code of `lotabotsd up`, or None when it never ran."""
@@ -204,6 +206,13 @@ class Appliance:
     def ctl_json(self, *words: str) -> Any:
         """`lotabotsctl … --json`, its answer not shown."""
         return json.loads(self.run("lotabotsctl", *words, "--json", show=False))
+
+    def charged_inferences(self) -> int:
+        """What `usage show` counts as charged, quietly."""
+        asked = self._execute("lotabotsctl", "usage", "show", "--json")
+        if asked.returncode != 0:
+            raise WrongResultError(f"usage show ended with exit {asked.returncode}: {asked.stderr}")
+        return sum(row["inferences"] for row in json.loads(asked.stdout)["rows"] if row["charged"])
 
     def ask(
         self, method: str, path: str, *, key: str = "", body: bytes = b"", kind: str = "application/json"

@@ -17,10 +17,13 @@ from appliance import Answer, Appliance
 from pages import HEIGHT, WIDTH, write_pages
 from telling import Telling, WrongResultError
 
+from lotabotsd.foundation.identifiers import random_base62
+from lotabotsd.identity.api_key import format_api_key
+
 PREDICT = f"/v1/models/{client.MODEL}/predict"
 AUDIENCE = "lotabots-demo"
-# A key for the rate limit's step: one request every two seconds, five at once (the smallest burst).
-SLOW_KEY_PER_MINUTE, SLOW_KEY_BURST = 30, 5
+# A key for the rate limit's step: one request every three seconds, five at once (the smallest burst).
+SLOW_KEY_PER_MINUTE, SLOW_KEY_BURST = 20, 5
 
 
 class Walk:
@@ -65,7 +68,7 @@ def start(walk: Walk) -> None:
     answer = walk.appliance.ask("GET", "/readyz")
     walk.telling.came(f"{answer.status} {answer.body.decode(errors='replace')}")
     walk.telling.proved("the gate is ready", answer.status == 200)
-    walk.appliance.wait_for_model(client.MODEL)
+    walk.appliance.wait_for_models()
     walk.appliance.ctl("status")
 
 
@@ -90,16 +93,16 @@ def make_key(walk: Walk) -> None:
 
 def refuse_wrong_key(walk: Walk) -> None:
     """No key, a mistyped key, and a well-formed key that nobody was given."""
-    mistyped = walk.key[:-1] + ("0" if walk.key[-1] != "0" else "1")
-    without = walk.appliance.ask("POST", PREDICT, body=b"{}")
     walk.telling.sent(f"POST {PREDICT}  without a key")
+    without = walk.appliance.ask("POST", PREDICT, body=b"{}")
     walk.telling.came(f"{without.status} {without.body.decode()}")
-    answer = walk.predict(0, key=mistyped)
+    mistyped = walk.predict(0, key=walk.key[:-1] + ("0" if walk.key[-1] != "0" else "1"))
+    unknown = walk.predict(0, key=format_api_key("live", random_base62(12), random_base62(32)))
+    found = [(answer.status, answer.json["code"]) for answer in (without, mistyped, unknown)]
     walk.telling.proved(
-        "both are refused with 401 and a problem that says what to do",
-        (without.status, answer.status) == (401, 401)
-        and (without.json["code"], answer.json["code"]) == ("key_missing", "key_invalid")
-        and bool(answer.json["hint"]),
+        "each is refused with 401 and a problem that says what to do",
+        found == [(401, "key_missing"), (401, "key_invalid"), (401, "key_invalid")]
+        and all(answer.json["hint"] for answer in (without, mistyped, unknown)),
     )
 
 
@@ -139,7 +142,7 @@ def ask_with_tritonclient(walk: Walk) -> None:
 
 
 def meet_rate_limit(walk: Walk) -> None:
-    """A key with 30 requests a minute: five at once, then 429, then served after Retry-After."""
+    """A key with few requests a minute: five at once, then 429, then served after Retry-After."""
     admitted = 0
     answer = walk.predict(0, key=walk.slow_key, tell=False)
     while answer.status == 200 and admitted < 4 * SLOW_KEY_BURST:
@@ -230,11 +233,19 @@ def attest(walk: Walk) -> None:
     walk.appliance.run(*verify, "--nonce", nonce)
     walk.telling.note("the same token, for a nonce that we did not send:")
     walk.appliance.run(*verify, "--nonce", secrets.token_urlsafe(32), exit_code=1)
+    walk.telling.note("exit 0 for our nonce, exit 1 for another")
 
 
 def export_usage(walk: Walk) -> None:
     """What was counted, sealed and signed; it must be what we saw answered."""
+    # The daemon moves the gate's records into the ledger once a second.
+    deadline = time.monotonic() + 15
+    while (counted := walk.appliance.charged_inferences()) != walk.answered and time.monotonic() < deadline:
+        time.sleep(0.2)  # a poll with a deadline
     walk.appliance.ctl("usage", "show")
+    walk.telling.proved(
+        f"{counted} inferences are counted, {walk.answered} pages were answered", counted == walk.answered
+    )
     walk.appliance.ctl("usage", "export", "--cut")
     walk.appliance.ctl("ledger", "verify")
     reports = sorted((walk.folder / "state" / "outbox" / "new").glob("lotabots-usage-*.zip"))

@@ -7,6 +7,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 WIDTH = 116
 FIRST_LINES, LAST_LINES = 12, 8
@@ -23,6 +24,8 @@ class Telling:
         self._steps = steps
         self._number = 0
         self._begun = time.monotonic()
+        # What lies below the directory that we were called from is told from there.
+        self._here = f"{Path.cwd()}/" if Path.cwd() != Path("/") else ""
         self._bold = ("\x1b[1m", "\x1b[0m") if sys.stdout.isatty() else ("", "")
 
     @property
@@ -68,4 +71,4 @@ class Telling:
             raise WrongResultError(text)
 
     def _print(self, text: str) -> None:
-        print(text, flush=True)
+        print(text.replace(self._here, "") if self._here else text, flush=True)

@@ -62,7 +62,7 @@ def _walk(folder: Path, port: int, *, once: bool) -> int:
         telling.note(f"\n    every step did what it should, in {telling.seconds:.1f} s")
         code = OK
         if not once:
-            _invite(appliance, folder)
+            _invite(telling, folder)
             return appliance.wait()  # ends by itself only when something is badly wrong
     except WrongResultError as error:
         telling.note(f"\n    WRONG: {error}\n    the end of {appliance.log}:\n{appliance.tail()}")
@@ -79,8 +79,8 @@ def _walk(folder: Path, port: int, *, once: bool) -> int:
     return code
 
 
-def _invite(appliance: Appliance, folder: Path) -> None:
-    print(
+def _invite(telling: Telling, folder: Path) -> None:
+    telling.note(
         f"""
     The appliance stays up; Ctrl-C stops it. In another shell:
 
@@ -89,8 +89,7 @@ def _invite(appliance: Appliance, folder: Path) -> None:
            -H "Authorization: Bearer $API_KEY" -H 'Content-Type: image/png' \\
            --data-binary @{folder}/pages/page-090.png
       {ROOT}/.venv/bin/lotabotsctl status
-""",
-        flush=True,
+"""
     )
 
 
