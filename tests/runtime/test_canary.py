@@ -1,0 +1,101 @@
+"""The canary: what is asked, and which answers count as none."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lotabotsd.runtime.canary import CanaryTensor, canary_request, judge_canary, make_canary
+
+CANARY = make_canary(
+    (CanaryTensor("x", "FP32", (3, -1)), CanaryTensor("t", "BYTES", (1,))),
+    (CanaryTensor("y", "FP32", (4,)), CanaryTensor("n", "INT64", (-1,))),
+    batched=True,
+    sizes={"x": (3, 5)},
+)
+
+
+def answer(outputs: list[tuple[str, str, list[int], bytes]]) -> tuple[bytes, int]:
+    described = [
+        {"name": name, "datatype": kind, "shape": shape, "parameters": {"binary_data_size": len(data)}}
+        for name, kind, shape, data in outputs
+    ]
+    head = json.dumps({"outputs": described}).encode()
+    return head + b"".join(data for *_, data in outputs), len(head)
+
+
+Y = ("y", "FP32", [1, 4], struct.pack("<4f", 1, 2, 3, 4))
+N = ("n", "INT64", [1, 2], bytes(16))
+
+
+def test_free_dims_are_filled_as_told_and_else_with_one() -> None:
+    assert CANARY.inputs[0].shape == (1, 3, 5)
+    assert CANARY.outputs[1].shape == (1, -1)
+    plain = make_canary((CanaryTensor("x", "FP32", (-1, 2)),), (), batched=False, sizes={})
+    assert plain.inputs[0].shape == (1, 2)
+
+
+def test_the_request_holds_zeros_and_empty_texts() -> None:
+    body, head_bytes = canary_request(CANARY)
+    head = json.loads(body[:head_bytes])
+    assert [tensor["parameters"]["binary_data_size"] for tensor in head["inputs"]] == [60, 4]
+    assert body[head_bytes:] == bytes(64)
+
+
+def test_a_canary_that_would_be_huge_is_refused() -> None:
+    huge = make_canary((CanaryTensor("x", "FP32", (1 << 30,)),), (), batched=False, sizes={})
+    with pytest.raises(ValueError, match="would have"):
+        canary_request(huge)
+
+
+def test_a_right_answer_is_accepted() -> None:
+    assert judge_canary(CANARY, *answer([Y, N])) == ""
+
+
+@pytest.mark.parametrize(
+    ("outputs", "told"),
+    [
+        ([Y], "the output n is missing"),
+        ([("y", "FP64", [1, 4], bytes(32)), N], "is FP64, not FP32"),
+        ([("y", "FP32", [1, 5], bytes(20)), N], "has shape [1, 5], not [1, 4]"),
+        ([("y", "FP32", [4], bytes(16)), N], "has shape [4]"),
+        ([("y", "FP32", [1, 4], b""), N], "has 0 bytes"),
+        ([("y", "FP32", [1, 4], struct.pack("<4f", 1, math.nan, 3, 4)), N], "not finite"),
+        ([("y", "FP32", [1, 4], struct.pack("<4f", 1, math.inf, 3, 4)), N], "not finite"),
+    ],
+)
+def test_each_wrong_answer_is_named(outputs: list[Any], told: str) -> None:
+    assert told in judge_canary(CANARY, *answer(outputs))
+
+
+def test_half_floats_are_looked_at_too() -> None:
+    canary = make_canary((), (CanaryTensor("h", "FP16", (2,)),), batched=False, sizes={})
+    assert judge_canary(canary, *answer([("h", "FP16", [2], struct.pack("<2e", 1, 2))])) == ""
+    assert "not finite" in judge_canary(
+        canary, *answer([("h", "FP16", [2], struct.pack("<2e", 1, math.nan))])
+    )
+
+
+def test_an_answer_that_ends_early_is_wrong() -> None:
+    body, head_bytes = answer([Y, N])
+    for length in range(len(body)):
+        assert judge_canary(CANARY, body[:length], head_bytes)
+
+
+@given(st.binary(max_size=60), st.integers(0, 60))
+def test_no_answer_makes_it_raise(body: bytes, head_bytes: int) -> None:
+    assert judge_canary(CANARY, body, head_bytes)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"{}", b'{"outputs":null}', b'{"outputs":[1]}', b'{"outputs":[{"name":"y"}]}', b"[]", b"\xff"],
+)
+def test_odd_json_is_wrong_and_never_an_exception(head: bytes) -> None:
+    assert judge_canary(CANARY, head, len(head))

@@ -1,0 +1,190 @@
+"""The control client against a simulated Triton: every answer and every way of not answering."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
+
+import pytest
+
+from lotabotsd.foundation.errors import Code, LotaBotsError
+from lotabotsd.runtime.canary import Canary, CanaryTensor
+from lotabotsd.runtime.client import TritonClient
+from lotabotsd.runtime.command import SECRET_HEADER
+
+T = TypeVar("T")
+CANARY = Canary((CanaryTensor("x", "FP32", (1, 3)),), (CanaryTensor("scores", "FP32", (1, 4)),))
+MODELS = {"m": [["scores", "FP32", [-1, 4]]]}
+
+
+class World:
+    """A simulated Triton, a client of it, and the outcome of asking."""
+
+    def __init__(self, simulator: ModuleType, directory: Path) -> None:
+        self.simulator = simulator
+        self.path = directory / "http.sock"
+        self.script: dict[str, Any] = {"models": MODELS}
+        self.asked: list[tuple[str, str]] = []
+        self.client = TritonClient(
+            self.path,
+            lambda: "s3cret",
+            load_timeout_seconds=0.2,
+            probe_timeout_seconds=0.2,
+            canary_timeout_seconds=0.2,
+        )
+
+    def run(self, *questions: Coroutine[Any, Any, Any]) -> list[Any]:
+        """Ask one after the other; a failure is its code."""
+
+        async def ask() -> list[Any]:
+            found: list[Any] = []
+            triton = self.simulator.TritonSimulator(self.path, self.script, secret=(SECRET_HEADER, "s3cret"))
+            async with triton:
+                for question in questions:
+                    try:
+                        found.append(await question)
+                    except LotaBotsError as error:
+                        found.append((error.code, error.detail))
+            self.asked = triton.asked
+            return found
+
+        return asyncio.run(ask())
+
+
+@pytest.fixture
+def world(simulator: ModuleType, short: Path) -> World:
+    return World(simulator, short)
+
+
+def test_a_model_is_loaded_listed_asked_and_unloaded(world: World) -> None:
+    client = world.client
+    live, version, loaded, index, canary, statistics, unloaded, after = world.run(
+        client.live(),
+        client.version(),
+        client.load("m"),
+        client.index(),
+        client.canary("m", CANARY),
+        client.statistics("m"),
+        client.unload("m"),
+        client.index(),
+    )
+    assert (live, version, loaded, canary, unloaded) == (True, "0.0-simulated", None, "", None)
+    assert index["m"].state == "READY"
+    assert statistics["model_stats"][0]["name"] == "m"
+    assert (after["m"].state, after["m"].reason) == ("UNAVAILABLE", "unloaded")
+
+
+def test_no_connection_is_kept_open(world: World) -> None:
+    async def ask() -> int:
+        async with world.simulator.TritonSimulator(world.path) as triton:
+            await world.client.live()
+            await world.client.version()
+            for _ in range(20):  # the server's side closes when it has read our close
+                await asyncio.sleep(0)
+            return len(triton._writers)
+
+    assert asyncio.run(ask()) == 0
+
+
+def test_without_the_secret_nothing_is_told(world: World) -> None:
+    stranger = TritonClient(world.path, lambda: "guess", load_timeout_seconds=1)
+    (index, load) = world.run(stranger.index(), stranger.load("m"))
+    assert index[0] is Code.RUNTIME_UNAVAILABLE
+    assert load == (Code.MODEL_FAILED, f"This API is restricted, expecting header '{SECRET_HEADER}'")
+
+
+def test_a_failed_load_brings_triton_s_own_reason(world: World) -> None:
+    world.script["load"] = {"m": ["error: failed to load 'm', no version is available"]}
+    (load, index) = world.run(world.client.load("m"), world.client.index())
+    assert load == (Code.MODEL_FAILED, "failed to load 'm', no version is available")
+    assert index["m"].state == "UNAVAILABLE"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "told"),
+    [
+        ("nan", "not finite"),
+        ("cut", "ends too early"),
+        ("error: Stub process is not healthy", "Stub process is not healthy"),
+    ],
+)
+def test_a_wrong_canary_says_what_is_wrong(world: World, outcome: str, told: str) -> None:
+    world.script["infer"] = {"m": [outcome]}
+    _, wrong = world.run(world.client.load("m"), world.client.canary("m", CANARY))
+    assert told in wrong
+
+
+def test_a_full_queue_is_told_apart_from_a_broken_model(world: World) -> None:
+    world.script["infer"] = {"m": ["busy"]}
+    _, busy = world.run(world.client.load("m"), world.client.canary("m", CANARY))
+    assert busy == (Code.OVERLOADED, "Exceeds maximum queue size")
+
+
+def test_a_server_that_hangs_is_given_up_in_time(world: World) -> None:
+    world.script |= {"live": ["hang"], "load": {"m": ["ok", "hang"]}, "infer": {"m": ["hang"]}}
+    live, _, canary, load = world.run(
+        world.client.live(), world.client.load("m"), world.client.canary("m", CANARY), world.client.load("m")
+    )
+    assert live is False
+    assert canary[0] is Code.RUNTIME_TIMEOUT
+    assert load[0] is Code.RUNTIME_TIMEOUT
+    assert "0.2 s" in load[1]
+
+
+def test_a_server_that_dies_in_the_middle_is_unavailable(world: World) -> None:
+    world.script["load"] = {"m": ["die"]}
+    (load, live) = world.run(world.client.load("m"), world.client.live())
+    assert load[0] is Code.RUNTIME_UNAVAILABLE
+    assert live is False
+
+
+def test_an_unhealthy_server_is_not_live(world: World) -> None:
+    world.script["live"] = ["error"]
+    assert world.run(world.client.live()) == [False]
+
+
+def test_no_server_at_all_is_unavailable(world: World) -> None:
+    async def ask() -> bool:
+        with pytest.raises(LotaBotsError) as refused:
+            await world.client.index()
+        assert refused.value.code is Code.RUNTIME_UNAVAILABLE
+        return await world.client.live()
+
+    assert asyncio.run(ask()) is False
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"\r\n\r\n",
+        b"SSH-2.0\r\n\r\n",
+        b"HTTP/1.1 abc\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nshort",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnull",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n{{{",
+        b"HTTP/1.1 200 OK\r\nX: " + b"y" * 70_000 + b"\r\n\r\n",
+    ],
+)
+def test_an_answer_that_is_none_is_unavailable_or_empty_and_never_a_crash(world: World, raw: bytes) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(raw)
+        writer.close()
+
+    async def ask() -> Any:
+        server = await asyncio.start_unix_server(serve, world.path)
+        try:
+            return await world.client.index()
+        except LotaBotsError as error:
+            return error.code
+        finally:
+            server.close()
+
+    assert asyncio.run(ask()) in (Code.RUNTIME_UNAVAILABLE, {})
