@@ -75,12 +75,13 @@ class Workers:
         self.processes.append(process)
         return process
 
-    def go(self) -> None:
-        """Wait until all are ready, then let them run at once."""
-        for process in self.processes:
+    def go(self, *some: subprocess.Popen[str]) -> None:
+        """Wait until these (all, when none is named) are ready, then let them run at once."""
+        chosen = some or tuple(self.processes)
+        for process in chosen:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
-        for process in self.processes:
+        for process in chosen:
             assert process.stdin is not None
             process.stdin.write("\n")
             process.stdin.flush()
@@ -135,9 +136,12 @@ def test_a_killed_process_costs_nobody_anything(workers: Workers, open_table: Ca
     table = open_table(None)
     dying = workers.start(3, "quota", limit, "refund")
     others = [workers.start(worker, "quota", limit, "commit") for worker in range(3)]
-    workers.go()
     deadline = time.monotonic() + 30
+    workers.go(dying)  # alone at first: once the others have spent the quota it is only refused
     while totals(table, 0).refunded < 100:
+        assert time.monotonic() < deadline
+    workers.go(*others)
+    while totals(table, 0).committed < 100:
         assert time.monotonic() < deadline
     dying.kill()
     dying.wait()
