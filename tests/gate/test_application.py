@@ -305,116 +305,6 @@ def test_predict_turns_an_image_into_labels(rig: Any) -> None:
     assert rig.outcomes() == {"served": 2}
 
 
-@pytest.mark.parametrize(
-    ("status", "text", "code"),
-    [
-        (400, b'{"error":"[request id: x] unexpected shape for input at /var/lib/secret"}', "tensor_invalid"),
-        (400, b'{"error":"Request for unknown model: \'m\' is not found"}', "model_not_ready"),
-        (503, b'{"error":"Exceeds maximum queue size"}', "overloaded"),
-        (500, b"Traceback /opt/models/m/1/model.py", "model_failed"),
-    ],
-)
-def test_tritons_own_words_do_not_leak(rig: Any, status: int, text: bytes, code: str) -> None:
-    async def wrong(path: bytes, head: bytes, body: bytes, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 %d x\r\nContent-Length: %d\r\n\r\n" % (status, len(text)) + text)
-
-    async def story(rig: Any) -> None:
-        await rig.ready()
-        rig.handler = wrong
-        answer = await rig.infer()
-        assert answer.json()["code"] == code
-        assert b"/opt" not in answer.body
-        assert b"secret" not in answer.body
-
-    rig.publish()
-    rig.run(story)
-    assert rig.outcomes() == {"model_error": 1}
-
-
-def test_without_triton_it_is_503_and_not_charged(rig: Any) -> None:
-    async def story(rig: Any) -> None:
-        await rig.ready()
-        answer = await rig.infer()
-        assert (answer.status, answer.json()["code"]) == (503, "runtime_unavailable")
-        assert (await rig.ask("GET", "/readyz", key=None)).json()["components"]["runtime"] == "failed"
-
-    rig.publish()
-    rig.run(story, triton=False)
-    assert rig.outcomes() == {"runtime_failed": 1}
-
-
-def test_triton_dying_in_the_middle_is_one_outcome(rig: Any) -> None:
-    async def die(path: bytes, head: bytes, body: bytes, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
-        await writer.drain()
-        writer.transport.abort()
-
-    async def story(rig: Any) -> None:
-        await rig.ready()
-        rig.handler = die
-        assert (await rig.infer()).json()["code"] == "runtime_unavailable"
-
-    rig.publish()
-    rig.run(story)
-    assert rig.outcomes() == {"runtime_failed": 1}
-
-
-def test_a_client_that_hangs_up_is_measured_for_what_ran(rig: Any) -> None:
-    release = asyncio.Event()
-
-    async def slow(path: bytes, head: bytes, body: bytes, writer: asyncio.StreamWriter) -> None:
-        await release.wait()
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
-
-    async def story(rig: Any) -> None:
-        await rig.ready()
-        rig.handler = slow
-        _, writer = await asyncio.open_connection("127.0.0.1", rig.port)
-        key = format_api_key("live", KEY_ID, "S" * 32)
-        head = f"POST /v2/models/m/infer HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\n"
-        writer.write(head.encode() + b"content-length: %d\r\n\r\n" % len(INFER) + INFER)
-        while not rig.seen:
-            await asyncio.sleep(0.005)
-        writer.transport.abort()
-        await asyncio.sleep(0.05)
-        release.set()
-        while rig.outcomes() == {}:
-            await asyncio.sleep(0.01)
-
-    rig.publish()
-    rig.run(story)
-    assert rig.outcomes() == {"client_gone": 1}
-
-
-def test_before_the_daemon_it_is_starting_and_then_well(rig: Any) -> None:
-    async def story(rig: Any) -> None:
-        for path in ("/readyz", "/v2/health/ready"):
-            answer = await rig.ask("GET", path, key=None)
-            assert (answer.status, answer.json()["code"]) == (503, "starting")
-        assert (await rig.infer()).json()["code"] == "starting"
-        assert (await rig.ask("GET", "/healthz", key=None)).status == 200
-        rig.publish()
-        await rig.ready()
-        assert (await rig.infer()).status == 200
-
-    rig.run(story)
-
-
-def test_when_the_lease_ends_nothing_is_served(rig: Any) -> None:
-    async def story(rig: Any) -> None:
-        await rig.ready()
-        rig.publisher.renew_lease(SystemClock().wall_ns() - 3_600 * NANOSECONDS)
-        while (await rig.ask("GET", "/readyz", key=None)).status == 200:
-            await asyncio.sleep(0.01)
-        assert (await rig.infer()).json()["code"] == "policy_lease_ended"
-        rig.publisher.renew_lease(SystemClock().wall_ns())
-        await rig.ready()
-        assert (await rig.infer()).status == 200
-
-    rig.publish()
-    rig.run(story)
-
-
 def test_metadata_is_shown_without_the_host(rig: Any) -> None:
     async def tell(path: bytes, head: bytes, body: bytes, writer: asyncio.StreamWriter) -> None:
         shown = json.dumps(
@@ -441,18 +331,6 @@ def test_metadata_is_shown_without_the_host(rig: Any) -> None:
     rig.run(story)
 
 
-def test_attestation_without_the_daemon_is_503(rig: Any) -> None:
-    async def story(rig: Any) -> None:
-        await rig.ready()
-        answer = await rig.ask("POST", "/v1/attest", b'{"nonce": "abcdefghijklmnopqrstuv"}')
-        assert (answer.status, answer.json()["code"]) == (503, "daemon_unavailable")
-        assert b"sock" not in answer.body
-        assert (await rig.ask("POST", "/v1/attest", b'{"nonse": 1}')).json()["code"] == "parameter_refused"
-
-    rig.publish()
-    rig.run(story)
-
-
 def test_an_answer_in_pieces_arrives_whole(rig: Any) -> None:
     async def pieces(path: bytes, head: bytes, body: bytes, writer: asyncio.StreamWriter) -> None:
         writer.write(
@@ -474,15 +352,3 @@ def test_an_answer_in_pieces_arrives_whole(rig: Any) -> None:
     rig.publish()
     rig.run(story)
     assert rig.outcomes() == {"served": 1}
-
-
-def test_a_full_journal_refuses_before_anything_runs(rig: Any) -> None:
-    async def story(rig: Any) -> None:
-        await rig.ready()
-        rig.worker._journal._poison = "the disk is full"
-        answer = await rig.infer()
-        assert (answer.status, answer.json()["code"]) == (503, "journal_unavailable")
-        assert rig.seen == []
-
-    rig.publish()
-    rig.run(story)
