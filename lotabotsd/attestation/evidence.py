@@ -15,6 +15,7 @@ from lotabotsd.foundation.identifiers import b64url
 
 OPERATOR_ASSERTED = "operator_asserted"
 SEMANTIC_VERSION = 16384  # the version scheme "semver" of CoSWID (RFC 9393)
+MAX_ENVELOPE_BYTES = 64 * 1024  # a larger licence is named by its hash alone: the answer is bounded
 Submodule = dict[str, Any]
 
 
@@ -176,7 +177,8 @@ def _licence(licence: LicenceEvidence) -> Submodule:
         content["expires_at"] = licence.expires_at
     if licence.envelope:
         content["sha256"] = hashlib.sha256(licence.envelope).hexdigest()
-        content["envelope"] = b64url(licence.envelope)
+        if len(licence.envelope) <= MAX_ENVELOPE_BYTES:
+            content["envelope"] = b64url(licence.envelope)
     return _submodule("licence", content)
 
 

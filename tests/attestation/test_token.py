@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from lotabotsd.attestation.evidence import (
+    MAX_ENVELOPE_BYTES,
     Evidence,
     GpuEvidence,
     Image,
@@ -215,6 +216,14 @@ def test_an_installed_licence_comes_with_the_vendors_signature(evidence: Evidenc
         "envelope": b64url(b'{"payload":""}'),
         "sha256": hashlib.sha256(b'{"payload":""}').hexdigest(),
     }
+
+
+def test_a_licence_too_large_to_carry_is_named_by_its_hash(evidence: Evidence) -> None:
+    for size, carried in ((MAX_ENVELOPE_BYTES, True), (MAX_ENVELOPE_BYTES + 1, False)):
+        licence = LicenceEvidence("valid", "pro", "lic_1", envelope=bytes(size))
+        content = submodules(replace(evidence, licence=licence))["licence"]["x-lotabots-licence"]
+        assert ("envelope" in content) == carried
+        assert content["sha256"] == hashlib.sha256(bytes(size)).hexdigest()
 
 
 def test_models_are_listed_by_name_each_with_its_own_result(evidence: Evidence) -> None:
