@@ -1,0 +1,92 @@
+"""The usage of a report as FOCUS 1.2 rows, for people and their spreadsheets; informational. Pure.
+
+Prices are the vendor's: every cost is 0 and the currency XXX (ISO 4217: none). The signed JSON beside it is
+what counts. One line per organisation, key and model with charged usage in the period.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+
+from .report_body import instant
+from .windows import Kind, Meters, Row
+
+COLUMNS = (
+    "BilledCost", "BillingAccountId", "BillingAccountName", "BillingCurrency", "BillingPeriodEnd",
+    "BillingPeriodStart", "ChargeCategory", "ChargeClass", "ChargeDescription", "ChargePeriodEnd",
+    "ChargePeriodStart", "ConsumedQuantity", "ConsumedUnit", "ContractedCost", "EffectiveCost",
+    "InvoiceIssuerName", "ListCost", "PricingQuantity", "PricingUnit", "ProviderName", "PublisherName",
+    "ResourceId", "ServiceCategory", "ServiceName", "SkuId", "SkuMeter", "SubAccountId", "SubAccountName",
+    "x_ApiKeyId", "x_ApiKeyName", "x_InputBytes", "x_ModelId", "x_OutputBytes", "x_Requests",
+)  # fmt: skip
+_FORMULA = ("=", "+", "-", "@")  # a tab or line end cannot come first: names in reports are printable
+
+
+def focus_csv(
+    rows: Sequence[Row],
+    *,
+    period_from: int,
+    period_until: int,
+    appliance_id: str,
+    customer: str,
+    organisation_names: Mapping[str, str],
+    key_names: Mapping[str, str],
+) -> bytes:
+    """The CSV, UTF-8 with LF line ends, in a fixed order of columns and lines."""
+    sums: dict[tuple[str, str, str], Meters] = {}
+    for row in rows:
+        if row.kind is Kind.USAGE and row.charged:
+            name = (row.organisation, row.key, row.model)
+            sums[name] = sums.get(name, Meters()) + row.meters
+    fixed = {
+        "BilledCost": "0",
+        "BillingAccountId": appliance_id,
+        "BillingAccountName": customer,
+        "BillingCurrency": "XXX",
+        "BillingPeriodEnd": instant(period_until),
+        "BillingPeriodStart": instant(period_from),
+        "ChargeCategory": "Usage",
+        "ChargeClass": "",
+        "ChargePeriodEnd": instant(period_until),
+        "ChargePeriodStart": instant(period_from),
+        "ConsumedUnit": "Inferences",
+        "ContractedCost": "0",
+        "EffectiveCost": "0",
+        "InvoiceIssuerName": "LotaBots",
+        "ListCost": "0",
+        "PricingUnit": "Inferences",
+        "ProviderName": "LotaBots",
+        "PublisherName": "LotaBots",
+        "ServiceCategory": "AI and Machine Learning",
+        "ServiceName": "LotaBots",
+        "SkuId": "inferences",
+        "SkuMeter": "Inferences",
+    }
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for (organisation, key, model), meters in sorted(sums.items()):
+        line = {
+            **fixed,
+            "ChargeDescription": f"Inferences of {model}",
+            "ConsumedQuantity": str(meters.inferences),
+            "PricingQuantity": str(meters.inferences),
+            "ResourceId": model,
+            "SubAccountId": organisation,
+            "SubAccountName": organisation_names.get(organisation, ""),
+            "x_ApiKeyId": key,
+            "x_ApiKeyName": key_names.get(key, ""),
+            "x_InputBytes": str(meters.input_bytes),
+            "x_ModelId": model,
+            "x_OutputBytes": str(meters.output_bytes),
+            "x_Requests": str(meters.requests),
+        }
+        writer.writerow({column: _cell(value) for column, value in line.items()})
+    return text.getvalue().encode()
+
+
+def _cell(value: str) -> str:
+    """A cell that no spreadsheet takes for a formula."""
+    return f"'{value}" if value.startswith(_FORMULA) else value

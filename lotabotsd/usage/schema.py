@@ -1,0 +1,128 @@
+"""The tables of ledger.db, written out. Pure.
+
+`windows` and `reports` only ever grow: triggers refuse UPDATE and DELETE. The other tables are the ledger's
+workplace: how far each journal was read, which requests are open, what the open window holds so far.
+"""
+
+from __future__ import annotations
+
+APPLICATION_ID = 0x4C424C47  # "LBLG"
+
+_VERSION_1 = """
+CREATE TABLE state (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    began INTEGER NOT NULL,                -- Unix seconds: start of the first window
+    sealed_until INTEGER NOT NULL          -- Unix seconds: end of the last window
+) STRICT;
+
+CREATE TABLE streams (                     -- one life of one worker
+    worker INTEGER NOT NULL,
+    epoch INTEGER NOT NULL,
+    boot_id TEXT NOT NULL,
+    segment INTEGER NOT NULL,              -- the cursor: next byte to read, next record number to expect
+    "offset" INTEGER NOT NULL,
+    next_number INTEGER NOT NULL,
+    ended INTEGER NOT NULL CHECK (ended IN (0, 1)),
+    PRIMARY KEY (worker, epoch)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE open_requests (
+    worker INTEGER NOT NULL,
+    epoch INTEGER NOT NULL,
+    number INTEGER NOT NULL,               -- of the OPEN record
+    request_id BLOB NOT NULL,
+    wall_ns INTEGER NOT NULL,
+    key TEXT NOT NULL,
+    organisation TEXT NOT NULL,
+    model TEXT NOT NULL,
+    version TEXT NOT NULL,
+    window_id INTEGER NOT NULL,
+    reserved INTEGER NOT NULL,
+    PRIMARY KEY (worker, epoch, number)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE accumulators (                -- closed requests of windows that are not sealed yet
+    window_start INTEGER NOT NULL,
+    late_for INTEGER NOT NULL,             -- start of the sealed hour it came too late for; 0 = in time
+    organisation TEXT NOT NULL,
+    key TEXT NOT NULL,
+    model TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    charged INTEGER NOT NULL,
+    requests INTEGER NOT NULL,
+    inferences INTEGER NOT NULL,
+    input_bytes INTEGER NOT NULL,
+    output_bytes INTEGER NOT NULL,
+    gate_us INTEGER NOT NULL,
+    PRIMARY KEY (window_start, late_for, organisation, key, model, outcome)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE months (                      -- charged inferences by quota month, to refill the limits table
+    window_id INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    id TEXT NOT NULL,
+    inferences INTEGER NOT NULL,
+    PRIMARY KEY (window_id, kind, id)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE windows (
+    sequence INTEGER PRIMARY KEY,
+    kind TEXT NOT NULL CHECK (kind IN ('usage', 'appliance', 'gap')),
+    start INTEGER NOT NULL,                -- Unix seconds, inclusive
+    "end" INTEGER NOT NULL,                -- Unix seconds, exclusive
+    organisation TEXT NOT NULL,
+    key TEXT NOT NULL,
+    model TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    charged INTEGER NOT NULL CHECK (charged IN (0, 1)),
+    late_for INTEGER NOT NULL,
+    requests INTEGER NOT NULL,
+    inferences INTEGER NOT NULL,
+    input_bytes INTEGER NOT NULL,
+    output_bytes INTEGER NOT NULL,
+    gate_us INTEGER NOT NULL,
+    clock_suspect INTEGER NOT NULL CHECK (clock_suspect IN (0, 1)),
+    previous_hash BLOB NOT NULL,
+    row_hash BLOB NOT NULL
+) STRICT;
+CREATE INDEX windows_by_time ON windows (start);
+CREATE TRIGGER windows_stay_as_they_are BEFORE UPDATE ON windows
+BEGIN SELECT RAISE(ABORT, 'a sealed window cannot be changed'); END;
+CREATE TRIGGER windows_stay BEFORE DELETE ON windows
+BEGIN SELECT RAISE(ABORT, 'a sealed window cannot be removed'); END;
+
+CREATE TABLE findings (                    -- what a reader of the numbers should know about their making
+    id INTEGER PRIMARY KEY,
+    at INTEGER NOT NULL,                   -- Unix seconds
+    kind TEXT NOT NULL,
+    worker INTEGER NOT NULL,
+    epoch INTEGER NOT NULL,
+    segment INTEGER NOT NULL,
+    "offset" INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    inferences INTEGER NOT NULL,
+    detail TEXT NOT NULL,
+    UNIQUE (kind, worker, epoch, segment, "offset")
+) STRICT;
+
+CREATE TABLE reports (                     -- everything a report's bytes are made from, frozen before writing
+    sequence INTEGER PRIMARY KEY,
+    frozen_at INTEGER NOT NULL,
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    previous_head BLOB NOT NULL,
+    head BLOB NOT NULL,
+    period_from INTEGER NOT NULL,
+    period_until INTEGER NOT NULL,
+    previous_report_hash BLOB,
+    report_hash BLOB NOT NULL,
+    last_finding INTEGER NOT NULL,
+    context TEXT NOT NULL                  -- canonical JSON: appliance, licence, names, data condition
+) STRICT;
+CREATE TRIGGER reports_stay_as_they_are BEFORE UPDATE ON reports
+BEGIN SELECT RAISE(ABORT, 'a frozen report cannot be changed'); END;
+CREATE TRIGGER reports_stay BEFORE DELETE ON reports
+BEGIN SELECT RAISE(ABORT, 'a frozen report cannot be removed'); END;
+"""
+
+MIGRATIONS = [_VERSION_1]

@@ -1,0 +1,208 @@
+"""A whole usage room in a temporary directory: journal, drainer, ledger, outbox and a clock that obeys."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from lotabotsd.foundation.clock import NANOSECONDS, FixedClock
+from lotabotsd.foundation.database import open_database
+from lotabotsd.foundation.keys import raw_public
+from lotabotsd.usage.drain import Drained, Drainer
+from lotabotsd.usage.journal import Journal, segment_name
+from lotabotsd.usage.ledger import Ledger, Sealed, open_ledger
+from lotabotsd.usage.outbox import Outbox
+from lotabotsd.usage.records import (
+    Outcome,
+    SegmentHeader,
+    encode_close,
+    encode_open,
+    encode_segment_header,
+    number_record,
+)
+from lotabotsd.usage.report import About, LicenceFacts
+from lotabotsd.usage.schema import APPLICATION_ID, MIGRATIONS
+
+START = datetime(2026, 11, 23, 4, 10, tzinfo=UTC)
+ORGANISATION = "org_aaaaaaaaaaaaaaaa"
+KEY = "kkkkkkkkkkkk"
+BOOT = bytes(range(16))
+
+
+@dataclass
+class Box:
+    """An appliance's usage room."""
+
+    path: Path
+    clock: FixedClock
+    ledger: Ledger
+    key: Ed25519PrivateKey = field(default_factory=lambda: Ed25519PrivateKey.from_private_bytes(bytes(32)))
+
+    @property
+    def journal(self) -> Path:
+        return self.path / "journal"
+
+    @property
+    def outbox(self) -> Outbox:
+        return Outbox(self.path / "outbox")
+
+    def worker(self, worker: int = 0, epoch: int = 1, segment_bytes: int = 65_536) -> Journal:
+        """A live journal; nothing happens behind its back."""
+        return Journal(self.journal, worker, BOOT, epoch, segment_bytes, in_background=lambda work: None)
+
+    def open(self, journal: Journal, **changes: object) -> int:
+        return journal.append(self.open_record(**changes))
+
+    def close(self, journal: Journal, number: int, **changes: object) -> int:
+        return journal.append(self.close_record(number, **changes))
+
+    def serve(self, journal: Journal, inferences: int = 1, **changes: object) -> None:
+        """One whole request."""
+        self.close(journal, self.open(journal, **changes), inferences=inferences)
+
+    def open_record(self, **changes: object) -> bytes:
+        fields: dict[str, object] = {
+            "request_id": bytes(range(16)),
+            "wall_ns": self.clock.wall_ns(),
+            "key_id": KEY,
+            "organisation_id": ORGANISATION,
+            "model": "page_orientation",
+            "version": "1",
+            "window_id": 202611,
+            "reserved": 1,
+        }
+        return encode_open(**{**fields, **changes})  # type: ignore[arg-type]
+
+    def close_record(self, number: int, **changes: object) -> bytes:
+        fields: dict[str, object] = {
+            "open_number": number,
+            "wall_ns": self.clock.wall_ns(),
+            "outcome": Outcome.SERVED,
+            "status": 200,
+            "inferences": 1,
+            "input_bytes": 100,
+            "output_bytes": 10,
+            "gate_us": 7,
+        }
+        return encode_close(**{**fields, **changes})  # type: ignore[arg-type]
+
+    def drain(self, batch_records: int = 5_000) -> Drained:
+        return Drainer(self.journal, self.ledger, self.clock, batch_records=batch_records).drain_once()
+
+    def seal(self, *, cut: bool = False) -> Sealed:
+        """Drain, then seal up to the drain's barrier, as the daemon does."""
+        return self.ledger.seal(self.drain().barrier_ns, cut=cut)
+
+    def now(self) -> int:
+        return self.clock.wall_ns() // NANOSECONDS
+
+    def about(self, **changes: object) -> About:
+        fields: dict[str, object] = {
+            "appliance_id": "apl_test",
+            "public_key": raw_public(self.key),
+            "licence": LicenceFacts("lic_1", "pro", "Example GmbH"),
+            "development": False,
+            "organisation_names": {ORGANISATION: "Research"},
+            "key_names": {KEY: "frontend"},
+        }
+        return About(**{**fields, **changes})  # type: ignore[arg-type]
+
+    def requests(self) -> dict[str, int]:
+        """How many requests ended with which outcome, sealed or not."""
+        return {row.outcome: row.meters.requests for row in self.ledger.usage(by=("outcome",))}
+
+    def kinds(self) -> list[str]:
+        """The kinds of everything found, the harmless included, without the workers' starts."""
+        found = [r.finding.kind.value for r in self.ledger.findings(harmless=True)]
+        return [kind for kind in found if kind != "worker_started"]
+
+
+@dataclass
+class Image:
+    """Segments as a worker leaves them on disk, made without one."""
+
+    journal: Path
+    worker: int = 0
+    epoch: int = 1
+    segments: list[bytearray] = field(default_factory=list)
+    next_number: int = 1
+    size: int = 2_048
+    shown: int = 0  # segments that were on disk before; one that is gone was freed
+
+    def append(self, record: bytes) -> tuple[int, int, int]:
+        """Returns the segment, and where in it the record begins and ends."""
+        if not self.segments or len(self.segments[-1]) + len(record) > self.size:
+            self.begin_segment()
+        start = len(self.segments[-1])
+        self.segments[-1] += number_record(record, self.next_number)
+        self.next_number += 1
+        return len(self.segments) - 1, start, len(self.segments[-1])
+
+    def begin_segment(self) -> None:
+        header = SegmentHeader(BOOT, self.worker, self.epoch, len(self.segments), self.next_number)
+        self.segments.append(bytearray(encode_segment_header(header)))
+
+    def path(self, segment: int) -> Path:
+        return self.journal / str(self.worker) / segment_name(self.epoch, segment)
+
+    def write(self, *, only: int | None = None) -> None:
+        """Put the segments on disk, filled with zeros, unlocked."""
+        (self.journal / str(self.worker)).mkdir(exist_ok=True)
+        for number, content in enumerate(self.segments):
+            if only is None or number == only:
+                self.path(number).write_bytes(bytes(content).ljust(self.size, b"\0"))
+
+    def lock(self, segment: int) -> int:
+        """Hold a segment as its living worker does; close the descriptor to die."""
+        descriptor = os.open(self.path(segment), os.O_RDONLY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return descriptor
+
+
+@pytest.fixture(scope="session")
+def make_box(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Box]:
+    """Fresh boxes, also for properties; the ledger is in memory, except where its file matters."""
+
+    def make(*, on_disk: bool = False) -> Box:
+        path = tmp_path_factory.mktemp("box")
+        (path / "journal").mkdir()
+        clock = FixedClock(START)
+        if on_disk:
+            return Box(path, clock, open_ledger(path / "ledger.db", clock))
+        database = open_database(Path(":memory:"), application_id=APPLICATION_ID, migrations=MIGRATIONS)
+        return Box(path, clock, Ledger(database, clock, path / "ledger.head"))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_image() -> Callable[[Box], Image]:
+    """Segments of a worker that never was, for a box."""
+    return lambda box: Image(box.journal)
+
+
+@pytest.fixture
+def box(make_box: Callable[..., Box]) -> Iterator[Box]:
+    made = make_box()
+    yield made
+    made.ledger.close()
+
+
+@pytest.fixture
+def disk_box(make_box: Callable[..., Box]) -> Iterator[Box]:
+    made = make_box(on_disk=True)
+    yield made
+    made.ledger.close()
+
+
+@pytest.fixture
+def image(box: Box) -> Image:
+    """What a dead worker 0 left behind, to be filled and written."""
+    return Image(box.journal)
