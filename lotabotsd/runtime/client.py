@@ -175,7 +175,8 @@ def _json(answer: Answer) -> Any:
 def _error_text(answer: Answer) -> str:
     """Triton's own words; they may name paths, so they are for the administrator only."""
     try:
-        return str(json.loads(answer.body)["error"])[:1_000]
+        text = str(json.loads(answer.body)["error"])
+        return " ".join(text.partition("\n\nAt:\n")[0].split())[:1_000]  # without a Python traceback
     except (ValueError, KeyError, TypeError):
         return f"status {answer.status}"
 

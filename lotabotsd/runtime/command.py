@@ -10,7 +10,10 @@ from pathlib import Path
 from lotabotsd.foundation.errors import Code, LotaBotsError
 
 SECRET_HEADER = "x-lotabots-runtime"  # noqa: S105 - the header's name
-RESTRICTED = ("model-repository", "model-config", "statistics", "trace", "logging", "shared-memory")
+# Reading configurations and statistics stays open: the gate, which has no secret, passes them on, redacted.
+# Defence in depth: 2.51 does not apply it to statistics and model-config over HTTP (tried). The gate's list
+# of routes and the socket's directory are the boundary.
+RESTRICTED = ("model-repository", "trace", "logging", "shared-memory")
 GRPC_PORT = 8001
 MAX_SOCKET_PATH = 107  # bytes in sun_path(7) without the final zero
 _FLAG = re.compile(r"^\s*--([a-z][a-z0-9-]+)", re.MULTILINE)

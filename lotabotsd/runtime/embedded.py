@@ -8,6 +8,7 @@ import os
 import pwd
 import re
 import secrets
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,10 @@ from .remains import clear_bytecode, clear_shared_memory, clear_sockets, end_orp
 log = logging.getLogger(__name__)
 TRITON_USER = "lotabots-triton"
 _HEADER_ROOM_BYTES = 1024 * 1024
+# Told to stop, Triton says this when no request is in flight any more. After it a model that once failed to
+# load, or whose process died, counts as living for ever and would use up the whole exit timeout (2.51).
+_EMPTIED = "All models are stopped, unloading models"
+_UNLOADING_SECONDS = 5.0
 # Without meaning: a line per connection to a Unix socket, one per start without a GPU, and tables.
 _NOISE = re.compile(r"NODELAY NOT SUPPORTED|CudaDriverHelper has not been initialized|^[+|]")
 
@@ -36,6 +41,7 @@ class _Run:
     run_id: str
     secret: str
     child: Child
+    emptied: asyncio.Event
     told_to_stop: bool = False
 
     def facts(self) -> RunFacts:
@@ -48,9 +54,15 @@ class _Run:
 class EmbeddedRuntime:
     """Owns the one Triton child; every method is one verb of the helper."""
 
-    def __init__(self, config: Config, find: Callable[[str], Installation] = find_installation) -> None:
+    def __init__(
+        self,
+        config: Config,
+        find: Callable[[str], Installation] = find_installation,
+        unloading_seconds: float = _UNLOADING_SECONDS,
+    ) -> None:
         self._config = config
         self._find = find
+        self._unloading_seconds = unloading_seconds
         self._installation: Installation | None = None
         self._run: _Run | None = None
         self._turn = asyncio.Lock()
@@ -71,8 +83,7 @@ class EmbeddedRuntime:
         """End Triton and everything it started; done when it is gone. Nothing when it is not running."""
         async with self._turn:
             if self._run is not None and self._run.child.running:
-                self._run.told_to_stop = True
-                await self._run.child.stop(self._config.runtime.stop_timeout_seconds)
+                await self._end(self._run)
             return await self.inspect()
 
     async def inspect(self) -> dict[str, Any]:
@@ -84,6 +95,19 @@ class EmbeddedRuntime:
         if self._run is None:
             return {"lines": []}
         return {"lines": fit_lines([_redacted(line, self._run.secret) for line in self._run.child.lines])}
+
+    async def _end(self, run: _Run) -> None:
+        """SIGTERM; wait for running requests, then for models to unload; SIGKILL."""
+        run.told_to_stop = True
+        run.child.signal(signal.SIGTERM)
+        emptied = asyncio.create_task(run.emptied.wait())
+        await asyncio.wait(
+            (run.child.ended, emptied),
+            timeout=self._config.runtime.stop_timeout_seconds,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        emptied.cancel()
+        await run.child.stop(self._unloading_seconds if run.emptied.is_set() else 0)
 
     async def _found(self) -> Installation:
         """Found once per helper: a changed installation needs a restart of the helper, as an upgrade does."""
@@ -111,6 +135,13 @@ class EmbeddedRuntime:
             secret=secret,
         )
         command = command_line(installation.server, spec, installation.flags)
+        emptied = asyncio.Event()
+
+        def on_line(line: str) -> None:
+            if _EMPTIED in line:
+                emptied.set()
+            _pass_on(_redacted(line, secret))
+
         try:
             paths.triton.mkdir(mode=0o2770, parents=True, exist_ok=True)
             clear_sockets(socket_files(spec))
@@ -119,12 +150,12 @@ class EmbeddedRuntime:
                 command,
                 environment(installation.python, installation.libraries),
                 _user(),
-                lambda line: _pass_on(_redacted(line, secret)),
+                on_line,
             )
         except OSError as error:
             where = error.filename or installation.server
             raise LotaBotsError(Code.FILE_UNWRITABLE, f"{where}: {error.strerror}") from error
-        run = _Run(run_id, secret, child)
+        run = _Run(run_id, secret, child, emptied)
         child.ended.add_done_callback(lambda _: _tell_end(run, spec.shared_memory_prefix))
         log.info("Triton started (embedded, not for production)", extra={"pid": child.pid})
         return run

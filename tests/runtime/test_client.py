@@ -96,6 +96,13 @@ def test_without_the_secret_nothing_is_told(world: World) -> None:
     assert load == (Code.MODEL_FAILED, f"This API is restricted, expecting header '{SECRET_HEADER}'")
 
 
+def test_a_python_traceback_is_left_out_of_a_reason(world: World) -> None:
+    world.script["load"] = {
+        "m": ["error: InvalidProtobuf: parsing\nfailed.\n\nAt:\n  /x/model.py(38): initialize"]
+    }
+    assert world.run(world.client.load("m")) == [(Code.MODEL_FAILED, "InvalidProtobuf: parsing failed.")]
+
+
 def test_a_failed_load_brings_triton_s_own_reason(world: World) -> None:
     world.script["load"] = {"m": ["error: failed to load 'm', no version is available"]}
     (load, index) = world.run(world.client.load("m"), world.client.index())

@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -151,13 +152,28 @@ def test_stop_ends_the_process_and_the_next_start_is_another_run(world: World) -
 
 
 def test_a_triton_that_does_not_stop_is_killed(world: World) -> None:
-    world.script(ignore_term=True)
+    world.script(ignore_term="no")
 
     async def ask(runtime: EmbeddedRuntime) -> RunFacts:
         await started(world, runtime)
         return RunFacts.from_dict(await runtime.stop())
 
     stopped = world.run(ask)
+    assert (stopped.exit.kind, stopped.exit.code) == (ExitKind.STOPPED, -9)
+
+
+def test_a_triton_that_is_empty_but_does_not_end_is_not_waited_for_long(world: World) -> None:
+    world.script(ignore_term='I1123 04:00:17 1 server.cc:336] "All models are stopped, unloading models"')
+
+    async def story() -> RunFacts:
+        config = replace(world.config, runtime=replace(world.config.runtime, stop_timeout_seconds=600.0))
+        runtime = EmbeddedRuntime(config, world.find, unloading_seconds=0.05)
+        await started(world, runtime)
+        async with asyncio.timeout(10):
+            return RunFacts.from_dict(await runtime.stop())
+
+    stopped = asyncio.run(story())
+    assert stopped.exit is not None
     assert (stopped.exit.kind, stopped.exit.code) == (ExitKind.STOPPED, -9)
 
 

@@ -7,7 +7,7 @@ The script is a dictionary; every list of outcomes is used up in order, and its 
      "infer":  {"NAME": ["ok" | "error: TEXT" | "busy" | "nan" | "cut" | "hang" | "die"]},
      "models": {"NAME": [["scores", "FP32", [-1, 4]], …]},      the outputs that an inference gives
      "start":  {"say": "a line", "exit": 1},                    as a process only
-     "ignore_term": true}                                       as a process only
+     "ignore_term": "a line to say"}                            as a process only; else SIGTERM ends it
 
 In a test: `TritonSimulator(path, script)`. As a process it takes tritonserver's options, reads its script
 from `simulator.json` in the model repository, and dies of SIGSEGV:
@@ -217,7 +217,8 @@ async def run_process(options: dict[str, str]) -> int:
         print('E0101 00:00:00 1 main.cc:1] "Socket already in use"', file=sys.stderr)
         return 1
     stop = asyncio.Event()
-    told = (lambda: None) if script.get("ignore_term") else stop.set
+    last_words = script.get("ignore_term")
+    told = (lambda: print(last_words, flush=True)) if last_words else stop.set
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told)
     simulator = TritonSimulator(
         path,
