@@ -1,7 +1,8 @@
 """Run the parts of scripts/check or scripts/test and print what each of them cost.
 
-A part is one command with a budget. `check` runs two lanes side by side and shows only what failed; `test`
-runs one part after the other with its output. All parts run, whatever fails; the exit code says the rest.
+A part is one command with a budget. `check` runs three lanes side by side and shows what failed; `test` does
+so too, and then runs the parts that need the machine for themselves, with their output. All parts run,
+whatever fails; the exit code says the rest.
 """
 
 from __future__ import annotations
@@ -68,8 +69,8 @@ def pytest_part(name: str, folders: Sequence[str], budget_seconds: int, *options
     """One call of pytest, or nothing where there are no tests."""
     if not folders:
         return ()
-    command = (str(BIN / "python"), "-m", "pytest", "-q", "--durations=5", *options, *folders)
-    return (Part(name, command, budget_seconds, lane="tests"),)
+    command = (str(BIN / "python"), "-m", "pytest", "--durations=5", *options, *folders)
+    return (Part(name, command, budget_seconds, lane=name),)
 
 
 def static_parts() -> tuple[Part, ...]:
@@ -84,22 +85,34 @@ def static_parts() -> tuple[Part, ...]:
 
 
 def unit_parts(*options: str) -> tuple[Part, ...]:
-    """The tests of every room, the architecture and the documents: nothing outside this process tree."""
+    """The tests of every room, the architecture and the documents, in two halves for two processors."""
     folders = [f for f in (ROOT / "tests").iterdir() if f.is_dir() and f.name not in NOT_UNIT]
-    return pytest_part("unit", tests_in(*folders), 55, *options)
+    halves: tuple[list[Path], list[Path]] = ([], [])
+    weights = [0, 0]
+    for weight, folder in sorted(((_weight(f), f) for f in folders), reverse=True):
+        lighter = weights.index(min(weights))
+        halves[lighter].append(folder)
+        weights[lighter] += weight
+    return tuple(
+        part
+        for number, half in enumerate(halves, start=1)
+        for part in pytest_part(f"unit {number}", tests_in(*half), 55, *options)
+    )
 
 
-def test_parts(*, slow: bool) -> tuple[Part, ...]:
-    """Everything that this machine can run."""
-    options = ("--slow",) if slow else ()
+def _weight(folder: Path) -> int:
+    """How long a folder's tests take is not known before; the size of their source is near enough."""
+    return sum(path.stat().st_size for path in folder.rglob("*.py"))
+
+
+def whole_machine_parts(*options: str) -> tuple[Part, ...]:
+    """What starts real processes: the conformance and system tests, and the demo."""
     tests = ROOT / "tests"
     demo = (str(ROOT / "scripts" / "demo"), "--once", "--port", "0")
     return (
-        *static_parts(),
-        *unit_parts(*options),
         *pytest_part("conformance", tests_in(tests / "conformance"), 180, *options),
         *pytest_part("system", tests_in(tests / "system"), 420, *options),
-        Part("demo", demo, 60, lane="tests"),
+        Part("demo", demo, 60),
     )
 
 
@@ -141,8 +154,8 @@ def side_by_side(parts: Sequence[Part]) -> list[Outcome]:
                     outcomes.append(outcome)
                     if outcome.exit_code:
                         print(f"--- {part.name}: {' '.join(part.command)}\n{outcome.output}", flush=True)
-                    elif part.lane == "tests":
-                        print(outcome.output.strip().splitlines()[-1], flush=True)
+                    elif part.lane != "static":
+                        print(f"{part.name}: {outcome.output.strip().splitlines()[-1]}", flush=True)
 
     lanes = [threading.Thread(target=run_lane, args=(lane,)) for lane in sorted({p.lane for p in parts})]
     for lane in lanes:
@@ -178,7 +191,8 @@ def main(arguments: Sequence[str]) -> int:
         outcomes = side_by_side((*static_parts(), *unit_parts()))
         budget = CHECK_BUDGET_SECONDS
     elif arguments[:1] == ["test"] and set(arguments[1:]) <= {"--slow"}:
-        outcomes = one_after_the_other(test_parts(slow="--slow" in arguments))
+        outcomes = side_by_side((*static_parts(), *unit_parts(*arguments[1:])))
+        outcomes += one_after_the_other(whole_machine_parts(*arguments[1:]))
         budget = CI_BUDGET_SECONDS
     else:
         print("usage: parts.py check | test [--slow]", file=sys.stderr)

@@ -72,6 +72,14 @@ def test_the_table_shows_seconds_against_budgets(parts: ModuleType) -> None:
     assert text.splitlines()[-1].startswith("all                61.0     2400")
 
 
+def test_every_folder_of_unit_tests_is_in_exactly_one_half(parts: ModuleType) -> None:
+    named = [word for part in parts.unit_parts() for word in part.command if word.startswith("tests/")]
+    tests = Path(__file__).resolve().parents[1]
+    there = {f"tests/{path.relative_to(tests).parts[0]}" for path in tests.glob("*/**/test_*.py")}
+    whole = {f"tests/{name}" for name in ("conformance", "system")}
+    assert sorted(named) == sorted(there - whole)
+
+
 def test_an_unknown_request_is_refused_with_usage(
     parts: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
