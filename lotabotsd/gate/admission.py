@@ -91,7 +91,7 @@ class Admission:
             return Refused(Code.LICENCE_TERMINATED, standing.effect)
         return None
 
-    def permit(self, grant: Grant, permission: str, model: str) -> ModelFacts | Refused:
+    def permit(self, grant: Grant, permission: str, model: str, version: str = "") -> ModelFacts | Refused:
         """Step 3: may this key do this with this model? Out of scope is 403 whether it exists or not."""
         if permission not in grant.permissions:
             return Refused(Code.PERMISSION_DENIED, f"the key's role {grant.role!r} lacks {permission!r}")
@@ -100,6 +100,8 @@ class Admission:
         facts = self._policy.model(model)
         if facts is None:
             return Refused(Code.MODEL_UNKNOWN, model)
+        if version and version not in facts.versions:
+            return Refused(Code.MODEL_UNKNOWN, f"{model} has no version {version}")
         if not facts.ready:
             return Refused(Code.MODEL_NOT_READY, model, Outcome.REFUSED_UNREADY, retry_after_seconds=1)
         return facts

@@ -70,7 +70,13 @@ class Application:
                 log.error("%s", error, extra={"request_id": exchange.request_id, "code": error.code.value})
                 error = LotaBotsError(Code.STARTING, "the gate cannot read what it judges by")
             if not exchange.started:
-                await exchange.refuse(error.code, error.detail, hint=error.hint, extra=error.extra)
+                await exchange.refuse(
+                    error.code,
+                    error.detail,
+                    hint=error.hint,
+                    retry_after_seconds=1 if error.http_status == 503 else None,
+                    extra=error.extra,
+                )
             else:  # half an answer cannot be taken back: the connection breaks, and the ledger knows
                 log.warning("an answer broke off: %s", error, extra={"request_id": exchange.request_id})
                 exchange.abort()
@@ -107,7 +113,7 @@ class Application:
             return
         permission = "predict" if route.verb is Verb.PREDICT else "infer"
         refused = serving.admission.standing(wall_ns)  # 2
-        model = refused or serving.admission.permit(grant, permission, route.model)  # 3
+        model = refused or serving.admission.permit(grant, permission, route.model, route.version)  # 3
         if isinstance(model, Refused):
             await self._refuse_on_record(serving, exchange, identifier, grant, route, model)
             return
@@ -339,6 +345,7 @@ _KNOWN_TEXTS: tuple[tuple[bytes, Code, str], ...] = (
     (b"maximum queue size", Code.OVERLOADED, "the model's queue is full"),
     (b"timeout expired", Code.RUNTIME_TIMEOUT, "it waited too long in the model's queue"),
     (b"unexpected shape", Code.TENSOR_INVALID, "a tensor has another shape than the model expects"),
+    (b"unable to parse 'data'", Code.TENSOR_INVALID, "an input's data do not fit its shape and datatype"),
     (b"classification", Code.TENSOR_INVALID, "the classification count does not fit the output"),
 )
 

@@ -111,7 +111,7 @@ class Parent:
                 "--socket",
                 str(listener.fileno()),
             ),
-            *("--epoch", str(time.time_ns()), "--started", str(write_end)),
+            *("--epoch", str(time.time_ns()), "--started", str(write_end), "--parent", str(os.getpid())),
             pass_fds=(listener.fileno(), write_end),
             stdin=asyncio.subprocess.DEVNULL,
         )

@@ -78,6 +78,9 @@ class Parts:
             Component.RUNTIME: State.OK if self.pool.reachable else State.FAILED,
         }
         if self.opened is not None:
+            models = self.opened.policy.models()
+            if self.pool.reachable and models and not any(facts.ready for facts in models):
+                states[Component.RUNTIME] = State.MISSING  # nobody could be served yet
             lease = self.opened.policy.standing().lease_until_ns
             if self.clock.wall_ns() >= lease:
                 states[Component.POLICY] = State.STALE

@@ -70,6 +70,8 @@ async def open_door_with_key(
         facts = serving.policy.model(route.model)
         if facts is None:
             raise LotaBotsError(Code.MODEL_UNKNOWN, route.model)
+        if route.version and route.version not in facts.versions:
+            raise LotaBotsError(Code.MODEL_UNKNOWN, f"{route.model} has no version {route.version}")
         if not facts.ready:
             raise LotaBotsError(Code.MODEL_NOT_READY, route.model)
         if route.verb is Verb.MODEL_READY:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import ctypes
 import logging
 import os
 import signal
@@ -44,6 +45,7 @@ TICK_SECONDS = 0.05
 PROBE_TICKS = 10
 FAREWELL_SECONDS = 0.5  # how long answers say "Connection: close" before the socket is let go
 PEPPER_BYTES = 32
+_PR_SET_PDEATHSIG = 1
 
 
 class Worker:
@@ -235,7 +237,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--socket", type=int, required=True)
     parser.add_argument("--epoch", type=int, required=True)
     parser.add_argument("--started", type=int, required=True)
+    parser.add_argument("--parent", type=int, required=True)
     given = parser.parse_args(arguments)
+    if not _end_with(given.parent):
+        return 1
     try:
         config = load(given.config)
     except LotaBotsError as error:
@@ -253,6 +258,15 @@ def main(arguments: list[str] | None = None) -> int:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(run())
+
+
+def _end_with(parent: int) -> bool:
+    """Let the kernel end this process with its parent; False when that has ended already.
+
+    The next parent starts a worker of the same number: two would share one area of the limits table.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    return os.getppid() == parent
 
 
 if __name__ == "__main__":

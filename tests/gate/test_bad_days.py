@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ INFER = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2]
         (400, b'{"error":"Request for unknown model: \'m\' is not found"}', "model_not_ready"),
         (503, b'{"error":"Exceeds maximum queue size"}', "overloaded"),
         (500, b"Traceback /opt/models/m/1/model.py", "model_failed"),
+        (500, b'{"error":"Unable to parse \'data\': Shape does not match true shape"}', "tensor_invalid"),
     ],
 )
 def test_tritons_own_words_do_not_leak(rig: Any, status: int, text: bytes, code: str) -> None:
@@ -47,6 +49,7 @@ def test_without_triton_it_is_503_and_not_charged(rig: Any) -> None:
         await rig.ready()
         answer = await rig.infer()
         assert (answer.status, answer.json()["code"]) == (503, "runtime_unavailable")
+        assert answer.headers["retry-after"] == "1"
         assert (await rig.ask("GET", "/readyz", key=None)).json()["components"]["runtime"] == "failed"
 
     rig.publish()
@@ -148,3 +151,33 @@ def test_a_full_journal_refuses_before_anything_runs(rig: Any) -> None:
 
     rig.publish()
     rig.run(story)
+
+
+def test_the_gate_is_not_ready_while_no_model_is(rig: Any) -> None:
+    async def story(rig: Any) -> None:
+        while (readiness := await rig.ask("GET", "/readyz", key=None)).json()["components"]["policy"] != "ok":
+            await asyncio.sleep(0.01)
+        assert (readiness.status, readiness.json()["code"]) == (503, "starting")
+        rig.models = (replace(rig.models[0], ready=True), rig.models[1])
+        rig.publish()
+        await rig.ready()
+
+    rig.models = tuple(replace(model, ready=False) for model in rig.models)
+    rig.publish()
+    rig.run(story)
+
+
+def test_a_version_that_is_not_there_is_404_and_nothing_to_try_again(rig: Any) -> None:
+    async def story(rig: Any) -> None:
+        await rig.ready()
+        answers = [
+            await rig.ask("POST", "/v2/models/m/versions/7/infer", INFER),
+            await rig.ask("GET", "/v2/models/m/versions/7/ready"),
+            await rig.ask("GET", "/v2/models/m/versions/7"),
+        ]
+        assert [(answer.status, answer.json()["code"]) for answer in answers] == [(404, "model_unknown")] * 3
+        assert rig.seen == []
+
+    rig.publish()
+    rig.run(story)
+    assert rig.outcomes() == {"refused_policy": 1}
