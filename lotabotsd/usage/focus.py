@@ -21,6 +21,24 @@ COLUMNS = (
     "ResourceId", "ServiceCategory", "ServiceName", "SkuId", "SkuMeter", "SubAccountId", "SubAccountName",
     "x_ApiKeyId", "x_ApiKeyName", "x_InputBytes", "x_ModelId", "x_OutputBytes", "x_Requests",
 )  # fmt: skip
+_FIXED = {
+    "BilledCost": "0",
+    "BillingCurrency": "XXX",
+    "ChargeCategory": "Usage",
+    "ChargeClass": "",
+    "ConsumedUnit": "Inferences",
+    "ContractedCost": "0",
+    "EffectiveCost": "0",
+    "InvoiceIssuerName": "LotaBots",
+    "ListCost": "0",
+    "PricingUnit": "Inferences",
+    "ProviderName": "LotaBots",
+    "PublisherName": "LotaBots",
+    "ServiceCategory": "AI and Machine Learning",
+    "ServiceName": "LotaBots",
+    "SkuId": "inferences",
+    "SkuMeter": "Inferences",
+}
 _FORMULA = ("=", "+", "-", "@")  # a tab or line end cannot come first: names in reports are printable
 
 
@@ -41,28 +59,13 @@ def focus_csv(
             name = (row.organisation, row.key, row.model)
             sums[name] = sums.get(name, Meters()) + row.meters
     fixed = {
-        "BilledCost": "0",
+        **_FIXED,
         "BillingAccountId": appliance_id,
         "BillingAccountName": customer,
-        "BillingCurrency": "XXX",
         "BillingPeriodEnd": instant(period_until),
         "BillingPeriodStart": instant(period_from),
-        "ChargeCategory": "Usage",
-        "ChargeClass": "",
         "ChargePeriodEnd": instant(period_until),
         "ChargePeriodStart": instant(period_from),
-        "ConsumedUnit": "Inferences",
-        "ContractedCost": "0",
-        "EffectiveCost": "0",
-        "InvoiceIssuerName": "LotaBots",
-        "ListCost": "0",
-        "PricingUnit": "Inferences",
-        "ProviderName": "LotaBots",
-        "PublisherName": "LotaBots",
-        "ServiceCategory": "AI and Machine Learning",
-        "ServiceName": "LotaBots",
-        "SkuId": "inferences",
-        "SkuMeter": "Inferences",
     }
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
