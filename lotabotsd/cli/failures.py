@@ -14,10 +14,12 @@ from lotabotsd.foundation.errors import Code, Exit, LotaBotsError
 DEBUG = "LOTABOTS_DEBUG"
 
 
-def run(command: click.Command, program: str, arguments: Sequence[str] | None = None) -> int:
+def run(
+    command: click.Command, program: str, arguments: Sequence[str] | None = None, *, tracebacks: bool = False
+) -> int:
     """Run a command and return its exit code. Nothing escapes: failures end as `error:` and `hint:` lines.
 
-    LOTABOTS_DEBUG=1 adds the traceback of a failure that is not in the catalogue.
+    `tracebacks`, or LOTABOTS_DEBUG=1, adds the traceback of a failure that is not in the catalogue.
     """
     try:
         result = command.main(
@@ -40,7 +42,7 @@ def run(command: click.Command, program: str, arguments: Sequence[str] | None = 
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.OK
     except Exception as error:  # noqa: BLE001 - `main`: the one place of a program where a bug is told
-        if os.environ.get(DEBUG):
+        if tracebacks or os.environ.get(DEBUG):
             traceback.print_exc()
         return say(LotaBotsError(Code.INTERNAL, f"{type(error).__name__}: {error}"))
 

@@ -116,7 +116,7 @@ def _begin(config_path: Path, component: str) -> Config:
 
 def main() -> None:
     """The console script."""
-    sys.exit(run(lotabotsd, "lotabotsd"))
+    sys.exit(run(lotabotsd, "lotabotsd", tracebacks=True))
 
 
 if __name__ == "__main__":

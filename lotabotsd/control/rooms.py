@@ -54,6 +54,7 @@ class Rooms:
     caps: Callable[[], IdentityCaps]
     publish: Callable[[], Spread]  # compile, publish, and wait until the workers applied it
     status: Callable[[], dict[str, Any]]
+    count_usage: Callable[[], object]  # carry the journals into the ledger now
     models: Callable[[], list[dict[str, Any]]]
     gpus: Callable[[], dict[str, Any]]
     attest: Callable[[str | None, str | None], Issued]  # nonce, audience

@@ -39,11 +39,11 @@ class PeerProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._in_headers = True
-        self._header_bytes = 0
         cast(dict[str, Any], self.scope)[SCOPE_KEY] = self._peer
 
     def on_headers_complete(self) -> None:
         self._in_headers = False
+        self._header_bytes = 0
         super().on_headers_complete()
 
     def data_received(self, data: bytes) -> None:

@@ -14,6 +14,7 @@ from lotabotsd.foundation.config import Config
 from lotabotsd.identity.store import IdentityStore
 from lotabotsd.licence.store import LicenceStore
 from lotabotsd.policy.publish import Publisher
+from lotabotsd.runtime.helper_client import HelperClient
 from lotabotsd.runtime.supervisor import Supervisor
 from lotabotsd.usage.ledger import Ledger
 
@@ -22,6 +23,7 @@ from .gpus import Gpus
 from .health import Health
 from .models import LiveModels
 from .publishing import Publishing
+from .readiness import ReadyModels
 from .reports import Reports
 
 
@@ -43,7 +45,9 @@ class Appliance:
     publisher: Publisher
     publishing: Publishing
     supervisor: Supervisor
+    helper: HelperClient
     models: LiveModels
+    ready: ReadyModels
     gpus: Gpus
     reports: Reports
     report_rule: CronTrigger

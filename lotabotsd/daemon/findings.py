@@ -36,14 +36,15 @@ def _finding(severity: str, code: str, message: str, hint: str) -> Finding:
 
 
 def _runtime(runtime: Status) -> Iterator[Finding]:
-    state, problem, fix = runtime["state"], runtime["detail"], runtime["next_step"]
+    state, problem = runtime["state"], runtime["detail"]
+    fix = runtime["next_step"] or "look at journalctl -u lotabotsd -u lotabots-runtime"
     if not runtime["helper_answers"]:
         yield _finding("error", "helper_unavailable", f"the runtime helper does not answer: {problem}", fix)
-    elif state in ("held", "stopped"):
+    elif state == "held":
         yield _finding("error", "runtime_unavailable", f"Triton is {state}: {problem}", fix)
     elif state == "backing_off":
         yield _finding("error", "runtime_unavailable", f"Triton failed and is tried again: {problem}", fix)
-    elif state in ("starting", "loading", "draining"):
+    elif state in ("stopped", "starting", "loading", "draining"):
         yield _finding("warning", "model_not_ready", f"Triton is {state}", "wait a little, then look again")
     if runtime["kind"] == "embedded":
         yield _finding(

@@ -13,7 +13,7 @@ from lotabotsd.control.app import control_app
 from lotabotsd.control.server import ControlServer, control_server
 from lotabotsd.foundation.clock import Clock, SystemClock
 from lotabotsd.foundation.config import Config
-from lotabotsd.foundation.errors import Exit
+from lotabotsd.foundation.errors import Exit, LotaBotsError
 from lotabotsd.foundation.sockets import sd_notify
 
 from .appliance import Appliance
@@ -23,11 +23,12 @@ from .loops import Loop, run_loop
 from .rooms import Attester, attest_service, rooms_of
 from .rounds import Rounds, feed_watchdog
 from .timetable import Timetable
-from .wiring import open_appliance
+from .wiring import open_appliance, open_gate
 
 log = logging.getLogger("lotabots.daemon")
 
 STOP_SECONDS = 15.0
+HELPER_SECONDS = 2.0
 
 
 def run_daemon(config: Config, config_path: Path, passed: Sequence[tuple[str, socket.socket]] = ()) -> int:
@@ -48,10 +49,22 @@ async def _live(config: Config, passed: dict[str, socket.socket], clock: Clock) 
         loop.add_signal_handler(number, stop.set)
     appliance = await asyncio.to_thread(open_appliance, config, clock)
     try:
+        runs = await _triton_runs(appliance)
+        await asyncio.to_thread(open_gate, appliance, triton_runs=runs)
         return await _serve(appliance, passed, stop)
     finally:
+        appliance.publishing.let_go()
         await asyncio.to_thread(appliance.close)
         log.info("stopped")
+
+
+async def _triton_runs(appliance: Appliance) -> bool:
+    """Whether Triton outlived the last daemon; a helper that does not say so quickly counts as a no."""
+    try:
+        async with asyncio.timeout(HELPER_SECONDS):
+            return (await appliance.helper.inspect()).running
+    except (LotaBotsError, TimeoutError):
+        return False
 
 
 async def _serve(appliance: Appliance, passed: dict[str, socket.socket], stop: asyncio.Event) -> int:

@@ -50,10 +50,17 @@ class Publishing:
         self._table: Table | None = None
 
     def announce_in(self, table: Table) -> None:
-        """From now on tell the generation in this limits table."""
+        """From now on tell the generation in this limits table, which is ours to close."""
         with self._lock:
             self._table = table
             table.set_generation(self._publisher.generation())
+
+    def let_go(self) -> None:
+        """Close the limits table; what is published from now on is told nowhere."""
+        with self._lock:
+            table, self._table = self._table, None
+        if table is not None:
+            table.close()
 
     def publish(self) -> Published:
         """Compile what holds now, publish it where it changed, renew the lease, and tell the generation."""

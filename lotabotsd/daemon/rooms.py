@@ -33,6 +33,7 @@ def rooms_of(appliance: Appliance, attester: Attester) -> Rooms:
         caps=lambda: caps_of(appliance),
         publish=appliance.publishing.publish_and_wait,
         status=lambda: status_of(appliance),
+        count_usage=appliance.bookkeeping.drain_and_seal,
         models=lambda: models_of(appliance),
         gpus=appliance.gpus.value,
         attest=attester.issue,
@@ -79,7 +80,7 @@ class Attester:
             self._measurer,
             licence_evidence(standing, appliance.config.paths.licence),
             appliance.gpus.evidence(),
-            appliance.gpus.probe_name,
+            appliance.gpus.source,
             development=standing.development,
         )
         return appliance.issuer.issue(evidence, nonce, audience or ANY_AUDIENCE)

@@ -56,9 +56,9 @@ class Rounds:
 
     async def supervise(self) -> None:
         """Look at Triton and act at most once; tell the gate at once when a model's readiness changed."""
-        before = self._appliance.supervisor.ready_models()
+        before = self._appliance.ready()
         await self._appliance.supervisor.one_round()
-        if self._appliance.supervisor.ready_models() != before:
+        if self._appliance.ready() != before:
             await asyncio.to_thread(self._appliance.publishing.publish)
 
     async def keep_policy(self) -> None:
@@ -66,7 +66,7 @@ class Rounds:
         standing = await asyncio.to_thread(self._appliance.licence.standing)
         if await asyncio.to_thread(self._appliance.models.allow, standing.models_live):
             self._appliance.supervisor.want(wanted_of(self._appliance.models()))
-        seen = (standing, self._appliance.models(), self._appliance.supervisor.ready_models())
+        seen = (standing, self._appliance.models(), self._appliance.ready())
         if seen != self._published:
             published = await asyncio.to_thread(self._appliance.publishing.publish)
             self._published = seen

@@ -41,7 +41,7 @@ def status_of(appliance: Appliance) -> dict[str, Any]:
 def models_of(appliance: Appliance) -> list[dict[str, Any]]:
     """The enabled models with their facts, by the order of the configuration."""
     seen = appliance.supervisor.seen
-    ready = appliance.supervisor.ready_models()
+    ready = appliance.ready()
     states = {model.name: model for model in seen.models}
     return [model_value(model, states.get(model.name, _UNKNOWN), ready) for model in appliance.models()]
 

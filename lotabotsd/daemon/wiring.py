@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from lotabotsd import __version__
 from lotabotsd.attestation.issuer import Issuer
@@ -17,6 +19,7 @@ from lotabotsd.foundation.database import open_database
 from lotabotsd.foundation.errors import Code, LotaBotsError
 from lotabotsd.foundation.files import read_bounded, write_atomically
 from lotabotsd.foundation.identifiers import new_id
+from lotabotsd.gpu.probe import choose_probe
 from lotabotsd.identity import schema as identity_schema
 from lotabotsd.identity.pepper import load_or_create_pepper
 from lotabotsd.identity.store import IdentityStore
@@ -40,6 +43,7 @@ from .gpus import Gpus
 from .health import Health
 from .models import LiveModels, wanted_of
 from .publishing import Publishing
+from .readiness import ReadyModels, published_ready
 from .reports import Reports, pseudonym_secret
 from .timetable import rule_of
 
@@ -51,23 +55,45 @@ _APPLIANCE_PREFIX = "apl_"
 def open_appliance(config: Config, clock: Clock) -> Appliance:
     """Open everything; what was opened is closed again when a later part cannot be.
 
-    Order: identities, ledger (counted up to now), licence, keys, models, policy, limits table. Raises
-    DATABASE_DAMAGED, KEYRING_INVALID, FILE_UNREADABLE, FILE_UNWRITABLE, CONFIG_INVALID.
+    Order: identities, ledger (counted up to now), licence, keys, models. Raises DATABASE_DAMAGED,
+    KEYRING_INVALID, FILE_UNREADABLE, FILE_UNWRITABLE, CONFIG_INVALID.
     """
     with ExitStack() as opened:
         appliance = _open(config, clock, opened)
         appliance.models.allow(appliance.licence.standing().models_live)
         appliance.supervisor.want(wanted_of(appliance.models()))
-        appliance.publishing.publish()
-        table = open_table(config, clock, appliance.publisher, appliance.ledger, appliance.workers)
-        opened.callback(table.close)
-        appliance.publishing.announce_in(table)
         return replace(appliance, close=opened.pop_all().close)
 
 
-def _open(config: Config, clock: Clock, opened: ExitStack) -> Appliance:
+def open_gate(appliance: Appliance, *, triton_runs: bool) -> None:
+    """Give the gate what it waits for: the policy, then the limits table.
+
+    With `triton_runs` the models that were published as ready stay so until the supervisor has looked:
+    restarting the daemon disturbs nobody.
+    """
+    if triton_runs:
+        appliance.ready.carry(published_ready(appliance.config.paths.policy_db))
+    appliance.publishing.publish()
+    table = open_table(
+        appliance.config, appliance.clock, appliance.publisher, appliance.ledger, appliance.workers
+    )
+    appliance.publishing.announce_in(table)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stores:
+    """What survives a restart."""
+
+    pepper: bytes
+    identity: IdentityStore
+    ledger: Ledger
+    licence: LicenceStore
+    bookkeeping: Bookkeeping
+
+
+def _open_stores(config: Config, clock: Clock, opened: ExitStack) -> _Stores:
+    """Identities, ledger and licence, with everything counted that the journals hold."""
     paths = config.paths
-    rule = rule_of(config.report.schedule)
     pepper = load_or_create_pepper(paths.pepper)
     state = open_database(
         paths.state_db,
@@ -75,13 +101,11 @@ def _open(config: Config, clock: Clock, opened: ExitStack) -> Appliance:
         migrations=identity_schema.MIGRATIONS,
     )
     opened.callback(state.close)
-    identity = IdentityStore(state, clock, pepper)
     ledger = open_ledger(paths.ledger_db, clock)
     opened.callback(ledger.close)
     licence = LicenceStore(paths.licence, load_anchors(), clock, components=read_components())
-    drainer = Drainer(paths.journal, ledger, clock)
     bookkeeping = Bookkeeping(
-        drainer,
+        Drainer(paths.journal, ledger, clock),
         ledger,
         lambda: licence.standing().clock_suspect,
         reserve=paths.state / "reserve",
@@ -89,71 +113,98 @@ def _open(config: Config, clock: Clock, opened: ExitStack) -> Appliance:
     )
     bookkeeping.drain_and_seal()
     bookkeeping.keep_reserve()
-    keyset = Keyset.load_or_create(paths.keys)
+    return _Stores(pepper, IdentityStore(state, clock, pepper), ledger, licence, bookkeeping)
+
+
+def _open(config: Config, clock: Clock, opened: ExitStack) -> Appliance:
+    rule = rule_of(config.report.schedule)
+    stores = _open_stores(config, clock, opened)
+    keyset = Keyset.load_or_create(config.paths.keys)
     publisher = Publisher(
-        paths.policy_db, slots=config.limits.slots, lease_seconds=config.gate.policy_lease_seconds
+        config.paths.policy_db, slots=config.limits.slots, lease_seconds=config.gate.policy_lease_seconds
     )
     opened.callback(publisher.close)
-    gpus = Gpus()
+    gpus = Gpus(choose_probe())
+    opened.callback(gpus.close)
     models = LiveModels(config, gpus.count)
-    supervisor = _supervisor(config, clock)
-    appliance_id = appliance_id_in(paths.state)
-    health = Health(clock)
-
-    def source() -> PolicySource:
-        ready = supervisor.ready_models()
-        facts = [replace(m.facts, ready=m.name in ready) for m in models() if m.facts is not None]
-        return PolicySource(
-            keys=identity.grants(),
-            standing=licence.standing().to_dict(),
-            models=facts,
-            jwks=keyset.jwks(config.attestation.algorithm),
-            instance=InstanceFacts(appliance_id, __version__),
-        )
-
+    helper = HelperClient(
+        config.paths.helper_socket, stop_timeout_seconds=config.runtime.stop_timeout_seconds
+    )
+    supervisor = _supervisor(config, helper, clock)
+    ready = ReadyModels(lambda: supervisor.seen, supervisor.ready_models, models)
+    appliance_id = appliance_id_in(config.paths.state)
+    source = _policy_source(stores, models, ready, keyset.jwks(config.attestation.algorithm), appliance_id)
     return Appliance(
         config=config,
         clock=clock,
         appliance_id=appliance_id,
         started_at_ns=clock.wall_ns(),
         workers=config.gate.worker_count(os.cpu_count() or 1),
-        identity=identity,
-        licence=licence,
-        ledger=ledger,
-        bookkeeping=bookkeeping,
+        identity=stores.identity,
+        licence=stores.licence,
+        ledger=stores.ledger,
+        bookkeeping=stores.bookkeeping,
         keyset=keyset,
-        issuer=Issuer(
-            keyset,
-            clock,
-            paths.keys,
-            algorithm=config.attestation.algorithm,
-            token_seconds=config.attestation.token_seconds,
-        ),
+        issuer=_issuer(config, keyset, clock),
         publisher=publisher,
         publishing=Publishing(source, publisher, clock),
         supervisor=supervisor,
+        helper=helper,
         models=models,
+        ready=ready,
         gpus=gpus,
-        reports=Reports(
-            ledger,
-            bookkeeping.drain_and_seal,
-            Outbox(paths.outbox),
-            keyset,
-            identity,
-            licence,
-            clock,
-            appliance_id,
-            pseudonym_secret(pepper) if config.report.pseudonyms else None,
-        ),
+        reports=_reports(config, stores, keyset, clock, appliance_id),
         report_rule=rule,
-        health=health,
+        health=Health(clock),
         close=lambda: None,
     )
 
 
-def _supervisor(config: Config, clock: Clock) -> Supervisor:
+def _policy_source(
+    stores: _Stores, models: LiveModels, ready: ReadyModels, jwks: dict[str, Any], appliance_id: str
+) -> Callable[[], PolicySource]:
+    """What the policy is made of, looked up anew for each publication."""
+
+    def source() -> PolicySource:
+        names = ready()
+        return PolicySource(
+            keys=stores.identity.grants(),
+            standing=stores.licence.standing().to_dict(),
+            models=[replace(m.facts, ready=m.name in names) for m in models() if m.facts is not None],
+            jwks=jwks,
+            instance=InstanceFacts(appliance_id, __version__),
+        )
+
+    return source
+
+
+def _issuer(config: Config, keyset: Keyset, clock: Clock) -> Issuer:
+    attestation = config.attestation
+    return Issuer(
+        keyset,
+        clock,
+        config.paths.keys,
+        algorithm=attestation.algorithm,
+        token_seconds=attestation.token_seconds,
+    )
+
+
+def _reports(config: Config, stores: _Stores, keyset: Keyset, clock: Clock, appliance_id: str) -> Reports:
+    return Reports(
+        stores.ledger,
+        stores.bookkeeping.drain_and_seal,
+        Outbox(config.paths.outbox),
+        keyset,
+        stores.identity,
+        stores.licence,
+        clock,
+        appliance_id,
+        pseudonym_secret(stores.pepper) if config.report.pseudonyms else None,
+    )
+
+
+def _supervisor(config: Config, helper: HelperClient, clock: Clock) -> Supervisor:
     runtime = config.runtime
-    helper = HelperClient(config.paths.helper_socket, stop_timeout_seconds=runtime.stop_timeout_seconds)
     return Supervisor(
         helper,
         lambda secret: TritonClient(

@@ -148,7 +148,7 @@ def find_organisation(client: ControlClient, name_or_id: str | None) -> dict[str
                 "there is no organisation yet",
                 hint="make one: lotabotsctl organisation create NAME",
             )
-        names = ", ".join(item["name"] for item in found)
+        names = ", ".join(sorted(item["name"] for item in found))
         raise LotaBotsError(Code.USAGE, "which organisation is meant?", hint=f"give --organisation: {names}")
     for item in found:
         if name_or_id in (item["organisation_id"], item["name"]):

@@ -117,7 +117,7 @@ def _find_member(
                 f"{organisation['name']} has no members yet",
                 hint="make one: lotabotsctl member create NAME",
             )
-        names = ", ".join(item["name"] for item in found)
+        names = ", ".join(sorted(item["name"] for item in found))
         raise LotaBotsError(Code.USAGE, "whose key shall it be?", hint=f"give --member: {names}")
     for item in found:
         if name_or_id in (item["member_id"], item["name"]):

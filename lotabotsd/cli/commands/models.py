@@ -71,7 +71,7 @@ def gpus_text(found: dict[str, Any]) -> str:
             item["health"],
             _of(item["temperature_celsius"], "°C"),
             _of(item["power_watts"], "W"),
-            f"{item['memory_used_mib']}/{item['memory_total_mib']} MiB",
+            _memory(item["memory_used_mib"], item["memory_total_mib"]),
         )
         for item in found["items"]
     ]
@@ -108,6 +108,10 @@ def _tensor(tensor: dict[str, Any]) -> str:
 def _some(labels: list[str]) -> str:
     shown = ", ".join(labels[:8])
     return shown if len(labels) <= 8 else f"{shown}, … ({len(labels)})"
+
+
+def _memory(used: int | None, total: int | None) -> str | None:
+    return None if used is None or total is None else f"{used}/{total} MiB"
 
 
 def _of(value: int | float | None, unit: str) -> str | None:

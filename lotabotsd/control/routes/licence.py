@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Query
+from fastapi import APIRouter, Depends, Query, Request
 
 from lotabotsd.control.peers import Caller
 from lotabotsd.control.rooms import Rooms
@@ -15,7 +15,15 @@ from lotabotsd.identity.records import Actor
 from lotabotsd.licence.claims import to_claims
 from lotabotsd.licence.store import Change
 
-Document = Annotated[bytes, Body(media_type="application/octet-stream", description="A licence file.")]
+_BODY = {"requestBody": {"required": True, "content": {"application/octet-stream": {}}}}
+
+
+async def _document(request: Request) -> bytes:
+    """The body as it came, whatever it calls itself."""
+    return await request.body()
+
+
+Document = Annotated[bytes, Depends(_document)]
 
 
 def routes(rooms: Rooms) -> APIRouter:
@@ -33,7 +41,7 @@ def routes(rooms: Rooms) -> APIRouter:
             current = None  # the standing says what is wrong with it
         return {"standing": standing.to_dict(), "licence": to_claims(current) if current else None}
 
-    @router.put("/licence")
+    @router.put("/licence", openapi_extra=_BODY)
     def install(
         document: Document,
         who: Caller,

@@ -40,6 +40,7 @@ def _showing(router: APIRouter, rooms: Rooms) -> None:
         dimensions = _dimensions(by)
         begin = parse_moment(since, now_ns) if since else month_start(now_ns)
         end = parse_moment(until, now_ns) if until else now_ns // 10**9 + 1
+        rooms.count_usage()
         rows = rooms.ledger.usage(begin, end, organisation=organisation, by=dimensions)
         return {
             "since": begin,

@@ -1,0 +1,118 @@
+"""The control API over real rooms in a temporary directory; only what the daemon adds is made up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from lotabotsd.attestation.keyset import Keyset
+from lotabotsd.attestation.request import Issued
+from lotabotsd.control.app import control_app
+from lotabotsd.control.peers import SCOPE_KEY, Admins
+from lotabotsd.control.rooms import Rooms, Spread
+from lotabotsd.foundation.clock import FixedClock
+from lotabotsd.foundation.database import open_database
+from lotabotsd.foundation.errors import Code, LotaBotsError
+from lotabotsd.foundation.sockets import Peer
+from lotabotsd.identity.records import IdentityCaps
+from lotabotsd.identity.schema import APPLICATION_ID, MIGRATIONS
+from lotabotsd.identity.store import IdentityStore
+from lotabotsd.licence.keyring import load_anchors
+from lotabotsd.licence.store import LicenceStore
+from lotabotsd.usage.ledger import open_ledger
+
+OWN_UID = 4_242
+GROUP = 77
+ROOT = Peer(1, 0, frozenset())
+BASE = "http://localhost/control/v1"
+
+
+@dataclass
+class Daemon:
+    """What the control API asks of the daemon, and what it was asked."""
+
+    published: int = 0
+    refused: list[tuple[Peer, str]] = field(default_factory=list)
+    spread: Spread = field(default_factory=lambda: Spread(generation=7, workers=2, applied=2))
+    caps: IdentityCaps = field(default_factory=lambda: IdentityCaps(organisations=2, members=3))
+
+    def publish(self) -> Spread:
+        self.published += 1
+        return self.spread
+
+    def attest(self, nonce: str | None, audience: str | None) -> Issued:
+        if nonce == "short":
+            raise LotaBotsError(Code.NONCE_INVALID)
+        return Issued(f"token for {nonce} {audience}")
+
+    def fail(self) -> dict[str, Any]:
+        raise RuntimeError("a bug with a secret in it")
+
+
+@pytest.fixture
+def daemon() -> Daemon:
+    return Daemon()
+
+
+@pytest.fixture
+def clock() -> FixedClock:
+    return FixedClock(datetime(2026, 3, 17, 10, 30, tzinfo=UTC))
+
+
+@pytest.fixture
+def rooms(tmp_path: Path, clock: FixedClock, daemon: Daemon) -> Iterator[Rooms]:
+    database = open_database(tmp_path / "state.db", application_id=APPLICATION_ID, migrations=MIGRATIONS)
+    ledger = open_ledger(tmp_path / "ledger.db", clock)
+    (tmp_path / "licence").mkdir()
+    models = [{"name": name, "ready": True} for name in ("beta", "alpha")]
+    yield Rooms(
+        clock=clock,
+        admins=Admins(OWN_UID, GROUP),
+        identity=IdentityStore(database, clock, bytes(32)),
+        licence=LicenceStore(tmp_path / "licence", load_anchors(), clock),
+        ledger=ledger,
+        keyset=Keyset.load_or_create(tmp_path),
+        caps=lambda: daemon.caps,
+        publish=daemon.publish,
+        status=lambda: {"warnings": []},
+        count_usage=lambda: None,
+        models=lambda: models,
+        gpus=daemon.fail,
+        attest=daemon.attest,
+        preview=lambda: {"rows": 0},
+        export=lambda until: [{"name": f"report-{until or 'hour'}.zip", "sequence": 1}],
+        reports=list,
+        report_bytes=lambda name: f"zip {name}".encode(),
+        refused=lambda peer, request: daemon.refused.append((peer, request)),
+    )
+    ledger.close()
+    database.close()
+
+
+Ask = Callable[..., httpx.Response]
+
+
+@pytest.fixture
+def ask(rooms: Rooms) -> Ask:
+    """`ask(method, path, json=…)` as root; another `peer` with peer=…."""
+    app = control_app(rooms)
+
+    def ask(method: str, path: str, *, peer: Peer | None = ROOT, **more: Any) -> httpx.Response:
+        async def with_peer(scope: Any, receive: Any, send: Any) -> None:
+            await app({**scope, SCOPE_KEY: peer} if peer else scope, receive, send)
+
+        async def send() -> httpx.Response:
+            transport = httpx.ASGITransport(with_peer, raise_app_exceptions=False)
+            async with httpx.AsyncClient(transport=transport, base_url=BASE) as client:
+                return await client.request(method, path, **more)
+
+        return asyncio.run(send())
+
+    return ask

@@ -1,0 +1,58 @@
+"""A real appliance in a temporary directory, without a runtime helper and without a gate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from lotabotsd.daemon.appliance import Appliance
+from lotabotsd.daemon.wiring import open_appliance
+from lotabotsd.foundation.clock import FixedClock
+from lotabotsd.foundation.config import Config, parse
+
+
+@pytest.fixture
+def clock() -> FixedClock:
+    return FixedClock(datetime(2026, 3, 17, 10, 30, tzinfo=UTC))
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    text = f"""
+[appliance]
+state_directory = "{tmp_path}/state"
+run_directory = "{tmp_path}/run"
+[models]
+repository = "{tmp_path}/packages"
+enabled = ["missing"]
+[usage]
+reserve_bytes = 4096
+"""
+    config = parse(text.encode(), "test")
+    for path, mode in config.paths.directories():
+        path.mkdir(parents=True, exist_ok=True)
+        path.chmod(mode)
+    return config
+
+
+@pytest.fixture
+def open_one(config: Config, clock: FixedClock) -> Iterator[Callable[[], Appliance]]:
+    """Opens the appliance; call it again after `close` for what a restart finds."""
+    opened: list[Appliance] = []
+
+    def open_one() -> Appliance:
+        opened.append(open_appliance(config, clock))
+        return opened[-1]
+
+    yield open_one
+    for appliance in opened:
+        appliance.publishing.let_go()
+    opened[-1].close()
+
+
+@pytest.fixture
+def appliance(open_one: Callable[[], Appliance]) -> Appliance:
+    return open_one()
