@@ -63,7 +63,8 @@ def bind_unix(
     try:
         listener.bind(str(private))
         private.chmod(mode)
-        if group is not None:
+        # A directory with the s bit gave it already; under systemd every chown is refused.
+        if group is not None and private.stat().st_gid != group:
             os.chown(private, -1, group)
         listener.listen(backlog)
         private.rename(path)

@@ -8,6 +8,7 @@ A hostile image costs at most this process; its parent ends it at a deadline and
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -129,7 +130,8 @@ def main() -> int:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    os.nice(5)  # other keys' small requests come first
+    with contextlib.suppress(PermissionError):  # under systemd nobody may change priorities
+        os.nice(5)  # other keys' small requests come first
     import numpy  # noqa: F401  # loaded before the first job, so that it does not count as its time
     from PIL import JpegImagePlugin, PngImagePlugin  # noqa: F401  # likewise
 

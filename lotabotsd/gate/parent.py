@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from lotabotsd.foundation.config import Config
-from lotabotsd.foundation.errors import LotaBotsError
+from lotabotsd.foundation.errors import Code, LotaBotsError
 from lotabotsd.foundation.sockets import bind_tcp, sd_notify, watchdog_seconds
 from lotabotsd.limits.table import Table
 
@@ -42,6 +42,13 @@ def bind_listeners(config: Config) -> list[socket.socket]:
 def run_gate(config: Config, config_path: Path, listeners: list[socket.socket]) -> int:
     """Run the gate until SIGTERM or SIGINT; returns its exit code. Binds the sockets when none are given."""
     sockets = listeners or bind_listeners(config)
+    workers = config.gate.worker_count(os.cpu_count() or 1)
+    if len(sockets) != workers:
+        raise LotaBotsError(
+            Code.CONFIG_INVALID,
+            f"{len(sockets)} sockets were handed over for {workers} worker(s)",
+            hint="give lotabots-gate.socket as many ListenStream= lines as gate.workers says",
+        )
     return asyncio.run(Parent(config, config_path, sockets).run())
 
 

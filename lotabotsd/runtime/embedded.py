@@ -143,7 +143,8 @@ class EmbeddedRuntime:
             _pass_on(_redacted(line, secret))
 
         try:
-            paths.triton.mkdir(mode=0o2770, parents=True, exist_ok=True)
+            if not paths.triton.is_dir():  # under systemd it is there, and an s bit in mkdir is refused
+                paths.triton.mkdir(mode=0o2770, parents=True)
             clear_sockets(socket_files(spec))
             clear_bytecode(paths.live_models)
             child = Child.start(
