@@ -155,7 +155,8 @@ def side_by_side(parts: Sequence[Part]) -> list[Outcome]:
                     if outcome.exit_code:
                         print(f"--- {part.name}: {' '.join(part.command)}\n{outcome.output}", flush=True)
                     elif part.lane != "static":
-                        print(f"{part.name}: {outcome.output.strip().splitlines()[-1]}", flush=True)
+                        # pytest's last line, alone on its own: whoever counts tests reads it
+                        print(f"{part.name}:\n{outcome.output.strip().splitlines()[-1]}", flush=True)
 
     lanes = [threading.Thread(target=run_lane, args=(lane,)) for lane in sorted({p.lane for p in parts})]
     for lane in lanes:
