@@ -34,6 +34,7 @@ def lotabotsctl(context: click.Context, socket_path: Path | None) -> None:
 for command in (
     status.status,
     status.doctor,
+    status.logs,
     identity.organisation,
     identity.member,
     keys.key,

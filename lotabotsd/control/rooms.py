@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +57,7 @@ class Rooms:
     count_usage: Callable[[], object]  # carry the journals into the ledger now
     models: Callable[[], list[dict[str, Any]]]
     gpus: Callable[[], dict[str, Any]]
+    runtime_lines: Callable[[], Awaitable[list[str]]]  # Triton's last ones; HELPER_UNAVAILABLE
     attest: Callable[[str | None, str | None], Issued]  # nonce, audience
     preview: Callable[[], dict[str, Any]]  # the next usage report
     export: Callable[[str], list[dict[str, Any]]]  # until when (a moment, or empty: the last whole hour)

@@ -68,6 +68,7 @@ def _bring_one(config: Config, name: str, gpus: int, exceeded: int | None) -> En
         tuple(_tensor(each) for each in facts.outputs),
         batched=facts.max_batch_size > 0,
         sizes=package.manifest.canary,
+        expected=package.manifest.expected,
     )
     return EnabledModel(name, facts, DesiredModel(name, facts.digest, canary))
 

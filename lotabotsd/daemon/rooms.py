@@ -36,6 +36,7 @@ def rooms_of(appliance: Appliance, attester: Attester) -> Rooms:
         count_usage=appliance.bookkeeping.drain_and_seal,
         models=lambda: models_of(appliance),
         gpus=appliance.gpus.value,
+        runtime_lines=appliance.helper.logs,
         attest=attester.issue,
         preview=appliance.reports.preview,
         export=appliance.reports.export,

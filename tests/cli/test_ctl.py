@@ -114,6 +114,7 @@ def test_without_a_terminal_nothing_is_asked_and_nothing_is_removed(ctl, people)
         (("attest", "--nonce", "short"), Exit.CHECK_FAILED),
         (("organisation", "create", "x" * 65), Exit.USAGE),
         (("nonsense",), Exit.USAGE),
+        (("logs",), Exit.CHECK_FAILED),  # no helper runs here
         (("verify", "token"), 3),
     ],
 )

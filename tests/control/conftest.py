@@ -52,6 +52,9 @@ class Daemon:
             raise LotaBotsError(Code.NONCE_INVALID)
         return Issued(f"token for {nonce} {audience}")
 
+    async def lines(self) -> list[str]:
+        return ["I0317 ready", "E0317 \x1b[2J gone"]
+
     def fail(self) -> dict[str, Any]:
         raise RuntimeError("a bug with a secret in it")
 
@@ -85,6 +88,7 @@ def rooms(tmp_path: Path, clock: FixedClock, daemon: Daemon) -> Iterator[Rooms]:
         count_usage=lambda: None,
         models=lambda: models,
         gpus=daemon.fail,
+        runtime_lines=daemon.lines,
         attest=daemon.attest,
         preview=lambda: {"rows": 0},
         export=lambda until: [{"name": f"report-{until or 'hour'}.zip", "sequence": 1}],

@@ -40,6 +40,10 @@ def test_models_are_listed_by_name(ask) -> None:
     assert ask("GET", "/models/beta").json()["name"] == "beta"
 
 
+def test_the_runtimes_last_lines_can_be_read(ask) -> None:
+    assert ask("GET", "/runtime/lines").json()["items"][0] == "I0317 ready"
+
+
 def test_usage_covers_this_month_by_default(ask) -> None:
     found = ask("GET", "/usage").json()
     assert found["since"] == 1_772_323_200  # 2026-03-01

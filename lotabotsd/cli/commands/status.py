@@ -48,6 +48,14 @@ def doctor(session: Session, as_json: bool) -> int:
     return exit_of(findings)
 
 
+@click.command()
+@json_option
+@pass_session
+def logs(session: Session, as_json: bool) -> None:
+    """Show the last lines that the inference server wrote."""
+    show(session.client.get("runtime", "lines")["items"], _lines, as_json=as_json)
+
+
 def exit_of(findings: Sequence[dict[str, Any]]) -> int:
     """The exit code that findings deserve."""
     if any(finding["severity"] == "error" for finding in findings):
@@ -166,6 +174,10 @@ def _last_report(last: dict[str, Any] | None) -> str:
     if last is None:
         return "none yet"
     return f"{last['name']}, until {moment_text(last['until'] * NANOSECONDS)}"
+
+
+def _lines(lines: list[str]) -> str:
+    return "\n".join(printable(line) for line in lines) or "(it wrote nothing)"
 
 
 def _section(title: str, text: str) -> str:

@@ -1,4 +1,4 @@
-"""How the appliance is: status, models, GPUs. All read only."""
+"""How the appliance is: status, models, GPUs, the runtime's last lines. All read only."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lotabotsd.foundation.errors import Code, LotaBotsError
 
 
 def routes(rooms: Rooms) -> APIRouter:
-    """`/status`, `/models`, `/gpus`"""
+    """`/status`, `/models`, `/gpus`, `/runtime/lines`"""
     router = APIRouter(tags=["appliance"])
 
     @router.get("/status")
@@ -43,5 +43,10 @@ def routes(rooms: Rooms) -> APIRouter:
     def list_gpus() -> dict[str, Any]:
         """The GPUs with their health; `detail` says why there are none."""
         return rooms.gpus()
+
+    @router.get("/runtime/lines")
+    async def runtime_lines() -> dict[str, Any]:
+        """The last lines that the inference server wrote."""
+        return {"items": await rooms.runtime_lines(), "next": None}
 
     return router
