@@ -13,6 +13,7 @@ from .facts import PredictSpec
 
 FORMAT = 1
 MAX_FILES = 64
+MAX_EXPECTED = 64
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 _SEGMENT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
@@ -54,6 +55,7 @@ class Manifest:
     instances: int  # of the embedded runtime
     threads: int  # per instance of the embedded runtime
     canary: dict[str, tuple[int, ...]] = field(default_factory=dict)  # sizes for dims of -1, without batch
+    expected: dict[str, tuple[float, ...]] = field(default_factory=dict)  # an output's first values
 
 
 class _Table:
@@ -148,6 +150,7 @@ def parse_manifest(data: bytes) -> tuple[Manifest | None, list[str]]:
         return None, [f"package.toml: {error}"]
     problems: list[str] = []
     top = _Table("", document, problems)
+    canary = top.table("canary") or _Table("canary.", {}, problems)
     top.whole("format", FORMAT, FORMAT)
     objective = top.table("objective") or _Table("objective.", {}, problems)
     embedded = top.table("embedded") or _Table("embedded.", {}, problems)
@@ -162,11 +165,12 @@ def parse_manifest(data: bytes) -> tuple[Manifest | None, list[str]]:
         p99_milliseconds=objective.real("p99_milliseconds"),
         instances=embedded.whole("instances", 1, 16, default=1),
         threads=embedded.whole("threads", 1, 16, default=1),
-        canary=_canary(top.table("canary"), problems),
+        canary=_canary_sizes(canary.table("sizes"), problems),
+        expected=_canary_values(canary.table("expect"), problems),
     )
     if manifest.source is None and any(entry.member for entry in manifest.files):
         problems.append("package.toml: files with a member need a [source]")
-    for table in (objective, embedded, top):
+    for table in (objective, embedded, canary, top):
         table.close()
     return (None, problems) if problems else (manifest, [])
 
@@ -237,13 +241,27 @@ def _predict(table: _Table | None) -> PredictSpec | None:
     return spec
 
 
-def _canary(table: _Table | None, problems: list[str]) -> dict[str, tuple[int, ...]]:
-    if table is None:
-        return {}
+def _canary_sizes(table: _Table | None, problems: list[str]) -> dict[str, tuple[int, ...]]:
     sizes = {}
-    for name, dims in table.rest().items():
+    for name, dims in table.rest().items() if table is not None else ():
         if isinstance(dims, list) and all(type(item) is int and 1 <= item <= 1 << 20 for item in dims):
             sizes[name] = tuple(dims)
         else:
-            problems.append(f"package.toml: canary.{name} must be a list of sizes")
+            problems.append(f"package.toml: canary.sizes.{name} must be a list of sizes")
     return sizes
+
+
+def _canary_values(table: _Table | None, problems: list[str]) -> dict[str, tuple[float, ...]]:
+    values = {}
+    for name, items in table.rest().items() if table is not None else ():
+        if (
+            isinstance(items, list)
+            and 1 <= len(items) <= MAX_EXPECTED
+            and all(type(item) in (int, float) and abs(item) < 1e30 for item in items)
+        ):
+            values[name] = tuple(float(item) for item in items)
+        else:
+            problems.append(
+                f"package.toml: canary.expect.{name} must be a list of 1 to {MAX_EXPECTED} numbers"
+            )
+    return values

@@ -77,6 +77,7 @@ class Package:
         if manifest is not None and configuration is not None:
             version = _version(manifest, configuration, problems)
             problems += _judge_predict(manifest.predict, configuration)
+            problems += _judge_canary(manifest, configuration)
             problems += _judge_graph(directory / version / configuration.weights, configuration)
             if not problems:
                 return cls(directory, manifest, configuration, version, labels)
@@ -178,6 +179,20 @@ def _judge_predict(predict: PredictSpec | None, configuration: Configuration) ->
     elif predict.output not in configuration.label_files:
         problems.append(f"config.pbtxt: output {predict.output!r} needs label_filename for predict")
     return problems
+
+
+def _judge_canary(manifest: Manifest, configuration: Configuration) -> list[str]:
+    inputs = {tensor.name for tensor in configuration.inputs}
+    outputs = {tensor.name for tensor in configuration.outputs if tensor.datatype == "FP32"}
+    return [
+        f"package.toml: canary.sizes.{name} is no input of config.pbtxt"
+        for name in manifest.canary
+        if name not in inputs
+    ] + [
+        f"package.toml: canary.expect.{name} is no FP32 output of config.pbtxt"
+        for name in manifest.expected
+        if name not in outputs
+    ]
 
 
 def _fits(tensor: TensorFact, wanted: tuple[int, ...]) -> bool:

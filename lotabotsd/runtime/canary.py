@@ -1,11 +1,17 @@
-"""A small inference that shows whether a model really answers: its request, and the verdict. Pure."""
+"""A small inference that shows whether a model really answers: its request, and the verdict. Pure.
+
+Floating-point inputs hold a fixed pattern, everything else zeros or empty texts. Where the package says what
+comes out of the pattern, that is compared: an answer of the right shape can still be nonsense.
+"""
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import struct
 from array import array
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,20 +21,25 @@ _ELEMENT_BYTES = {
 }  # fmt: skip
 _FLOATS = {"FP32": "f", "FP64": "d"}
 MAX_TENSOR_BYTES = 64 * 1024 * 1024
+TOLERANCE = 0.02  # half precision and other kernels stay well within it
 
 
 @dataclass(frozen=True, slots=True)
 class CanaryTensor:
-    """A tensor with its whole shape; -1 in an output is any size."""
+    """A tensor with its whole shape; -1 in an output is any size.
+
+    `expected` are the first values of an FP32 output; empty where nobody said.
+    """
 
     name: str
     datatype: str
     shape: tuple[int, ...]
+    expected: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Canary:
-    """What to ask a model (zeros, or empty texts) and what must come back."""
+    """What to ask a model, and what must come back."""
 
     inputs: tuple[CanaryTensor, ...]
     outputs: tuple[CanaryTensor, ...]
@@ -39,9 +50,13 @@ def make_canary(
     outputs: tuple[CanaryTensor, ...],
     *,
     batched: bool,
-    sizes: dict[str, tuple[int, ...]],
+    sizes: Mapping[str, tuple[int, ...]],
+    expected: Mapping[str, tuple[float, ...]] | None = None,
 ) -> Canary:
-    """A canary of one row from dims without the batch dimension; `sizes` fills dims of -1, else 1 does."""
+    """A canary of one row from dims without the batch dimension.
+
+    `sizes` fills an input's dims of -1, else 1 does; `expected` are outputs' first values.
+    """
 
     def whole(tensor: CanaryTensor, *, fill: bool) -> CanaryTensor:
         given = sizes.get(tensor.name, ())
@@ -49,7 +64,8 @@ def make_canary(
             (given[index] if index < len(given) else 1) if fill and size == -1 else size
             for index, size in enumerate(tensor.shape)
         )
-        return CanaryTensor(tensor.name, tensor.datatype, (1, *shape) if batched else shape)
+        values = () if fill else (expected or {}).get(tensor.name, ())
+        return CanaryTensor(tensor.name, tensor.datatype, (1, *shape) if batched else shape, values)
 
     return Canary(
         tuple(whole(tensor, fill=True) for tensor in inputs),
@@ -69,7 +85,8 @@ def canary_request(canary: Canary) -> tuple[bytes, int]:
         size = 4 if tensor.datatype == "BYTES" else _ELEMENT_BYTES[tensor.datatype]
         if count * size > MAX_TENSOR_BYTES:
             raise ValueError(f"the canary of {tensor.name} would have {count * size} bytes")
-        parts.append(bytes(count * size))  # an empty text is its length of four zero bytes
+        # An empty text is its length of four zero bytes.
+        parts.append(pattern(count) if tensor.datatype == "FP32" else bytes(count * size))
         inputs.append(
             {
                 "name": tensor.name,
@@ -81,6 +98,12 @@ def canary_request(canary: Canary) -> tuple[bytes, int]:
     outputs = [{"name": tensor.name, "parameters": {"binary_data": True}} for tensor in canary.outputs]
     head = json.dumps({"inputs": inputs, "outputs": outputs}, separators=(",", ":")).encode()
     return b"".join([head, *parts]), len(head)
+
+
+@functools.lru_cache(maxsize=4)
+def pattern(count: int) -> bytes:
+    """FP32 values from -2 to 2, a slow wave: element i is |(i mod 1024) - 512| / 128 - 2."""
+    return array("f", (abs((index & 1023) - 512) / 128 - 2 for index in range(count))).tobytes()
 
 
 def judge_canary(canary: Canary, body: bytes, head_bytes: int) -> str:
@@ -124,6 +147,11 @@ def _judge_numbers(wanted: CanaryTensor, data: memoryview) -> str:
         numbers.frombytes(data)
         if not all(math.isfinite(number) for number in numbers):
             return f"the output {wanted.name} holds numbers that are not finite"
+        found = list(numbers[: len(wanted.expected)])
+        if len(found) < len(wanted.expected) or any(
+            abs(ours - theirs) > TOLERANCE for ours, theirs in zip(wanted.expected, found, strict=True)
+        ):
+            return f"the output {wanted.name} begins {found[:8]}, expected {list(wanted.expected[:8])}"
     elif wanted.datatype == "FP16" and not all(math.isfinite(n) for (n,) in struct.iter_unpack("<e", data)):
         return f"the output {wanted.name} holds numbers that are not finite"
     return ""

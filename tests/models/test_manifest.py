@@ -31,8 +31,10 @@ sha256 = "{DIGEST}"
 p99_milliseconds = 20
 [embedded]
 threads = 2
-[canary]
+[canary.sizes]
 pixels = [1, 80]
+[canary.expect]
+scores = [0.25, 1]
 """
 
 
@@ -50,6 +52,7 @@ def test_a_whole_manifest_is_read() -> None:
     assert (manifest.source.distribution, manifest.files[0].member) == ("some-wheel", "some/model.onnx")
     assert (manifest.p99_milliseconds, manifest.instances, manifest.threads) == (20.0, 1, 2)
     assert manifest.canary == {"pixels": (1, 80)}
+    assert manifest.expected == {"scores": (0.25, 1.0)}
 
 
 def test_the_shipped_manifest_is_right() -> None:
@@ -80,8 +83,11 @@ def test_the_shipped_manifest_is_right() -> None:
         ('path = "1/model.onnx"', 'path = "1/./model.onnx"', "plain path inside the package"),
         ('path = "1/model.onnx"', 'path = "1/a\\nb"', "plain path inside the package"),
         ('member = "some/model.onnx"', 'member = "../../etc/passwd"', "a path inside the source"),
-        ("pixels = [1, 80]", "pixels = [0]", "canary.pixels must be a list of sizes"),
-        ("pixels = [1, 80]", 'pixels = "80"', "canary.pixels must be a list of sizes"),
+        ("pixels = [1, 80]", "pixels = [0]", "canary.sizes.pixels must be a list of sizes"),
+        ("pixels = [1, 80]", 'pixels = "80"', "canary.sizes.pixels must be a list of sizes"),
+        ("scores = [0.25, 1]", "scores = []", "canary.expect.scores must be a list of 1 to 64 numbers"),
+        ("scores = [0.25, 1]", "scores = [nan]", "canary.expect.scores must be a list"),
+        ("[canary.expect]", "[canary.wants]", "canary.wants is not a known key"),
         (f'sha256 = "{DIGEST}"\n[objective]', 'sha256 = "short"\n[objective]', "64 hexadecimal digits"),
     ],
 )

@@ -111,6 +111,8 @@ def test_two_versions_are_refused(tiny: Path, sealed: Seal) -> None:
         ("width = 4", "width = 5", "does not take"),
         ("height = 4", 'height = 4\nmode = "L"', "does not take"),
         ("height = 4", 'height = 4\nlayout = "NHWC"', "does not take"),
+        ("[objective]", "[canary.sizes]\nz = [1]\n[objective]", "canary.sizes.z is no input"),
+        ("[objective]", "[canary.expect]\nz = [1]\n[objective]", "canary.expect.z is no FP32 output"),
         ('name = "tiny"', 'name = "other"', "name must be that of the directory"),
     ],
 )

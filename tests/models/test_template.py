@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -57,9 +58,16 @@ class Tensor:
     def as_numpy(self) -> Any:
         return self._array
 
+    def __dlpack__(self, **options: Any) -> Any:
+        return self._array.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self._array.__dlpack_device__()
+
 
 @pytest.fixture
-def model(monkeypatch: pytest.MonkeyPatch) -> Any:
+def model(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    hook = sys.unraisablehook
     triton = ModuleType("triton_python_backend_utils")
     vars(triton).update(
         Tensor=Tensor,
@@ -84,7 +92,8 @@ def model(monkeypatch: pytest.MonkeyPatch) -> Any:
     made.initialize(
         {"model_config": json.dumps(CONFIGURATION), "model_repository": "/live/m", "model_version": "1"}
     )
-    return made
+    yield made
+    sys.unraisablehook = hook
 
 
 def request(*rows: float) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lotabotsd.runtime.canary import CanaryTensor, canary_request, judge_canary, make_canary
+from lotabotsd.runtime.canary import CanaryTensor, canary_request, judge_canary, make_canary, pattern
 
 CANARY = make_canary(
     (CanaryTensor("x", "FP32", (3, -1)), CanaryTensor("t", "BYTES", (1,))),
@@ -41,11 +41,29 @@ def test_free_dims_are_filled_as_told_and_else_with_one() -> None:
     assert plain.inputs[0].shape == (1, 2)
 
 
-def test_the_request_holds_zeros_and_empty_texts() -> None:
+def test_the_request_holds_the_pattern_and_empty_texts() -> None:
     body, head_bytes = canary_request(CANARY)
     head = json.loads(body[:head_bytes])
     assert [tensor["parameters"]["binary_data_size"] for tensor in head["inputs"]] == [60, 4]
-    assert body[head_bytes:] == bytes(64)
+    assert body[head_bytes:] == pattern(15) + bytes(4)
+
+
+def test_golden_pattern() -> None:
+    values = struct.unpack("<1025f", pattern(1_025))
+    assert values[:3] == (2.0, 1.9921875, 1.984375)
+    assert (values[512], values[1_024]) == (-2.0, 2.0)
+
+
+def test_an_answer_of_the_right_shape_with_other_values_is_wrong() -> None:
+    tensor = CanaryTensor("y", "FP32", (4,))
+    expecting = make_canary((), (tensor,), batched=True, sizes={}, expected={"y": (1.01, 2.0)})
+    assert judge_canary(expecting, *answer([Y])) == ""
+    other = ("y", "FP32", [1, 4], struct.pack("<4f", 1.04, 2, 3, 4))
+    assert "begins [1.0" in judge_canary(expecting, *answer([other]))
+    longer = make_canary(
+        (), (CanaryTensor("y", "FP32", (-1,)),), batched=False, sizes={}, expected={"y": (1, 1)}
+    )
+    assert "expected [1, 1]" in judge_canary(longer, *answer([("y", "FP32", [1], struct.pack("<f", 1))]))
 
 
 def test_a_canary_that_would_be_huge_is_refused() -> None:

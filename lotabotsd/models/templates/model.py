@@ -8,6 +8,7 @@ Copied beside the weights by `lotabotsd.models.prepare`; runs in the runtime's o
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ import triton_python_backend_utils as pb_utils
 
 Feed = dict[str, Any]  # input name → array
 Answer = list[Any] | str  # output arrays, or the text of a failure
-# With numpy 2 an output made from an array comes back empty (backend 2.51); through DLPack it does not.
+# With numpy 2 every element of an input reads as its first one, and an output made from an array comes back
+# empty (backend 2.51, tried); through DLPack both are right.
 _THROUGH_DLPACK = int(numpy.__version__.split(".")[0]) >= 2
 
 
@@ -26,6 +28,8 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Load the graph. Whatever is raised here fails the load, and Triton reports its text."""
+        if _THROUGH_DLPACK:
+            sys.unraisablehook = _ignore_known
         config = json.loads(args["model_config"])
         parameters = {name: value["string_value"] for name, value in config["parameters"].items()}
         weights = Path(args["model_repository"]) / args["model_version"] / parameters["weights"]
@@ -48,7 +52,7 @@ class TritonPythonModel:
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer every request, in order; an error belongs to the request that caused it."""
         inputs = [
-            {name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in self._inputs}
+            {name: _array(pb_utils.get_input_tensor_by_name(request, name)) for name in self._inputs}
             for request in requests
         ]
         return [self._response(answer) for answer in self._answers(inputs)]
@@ -91,3 +95,14 @@ class TritonPythonModel:
                 for (name, _), array in zip(self._outputs, answer, strict=True)
             ]
         )
+
+
+def _array(tensor: Any) -> Any:
+    """What a request brought, as an array."""
+    return numpy.from_dlpack(tensor) if _THROUGH_DLPACK else tensor.as_numpy()
+
+
+def _ignore_known(unraisable: Any) -> None:
+    """Numpy complains of the name that the backend gives a used capsule: once per output, for nothing."""
+    if "PyCapsule_GetPointer called with incorrect name" not in str(unraisable.exc_value):
+        sys.__unraisablehook__(unraisable)
