@@ -8,6 +8,7 @@ exec of a threaded parent is not safe. Standard library only.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import pwd
@@ -24,12 +25,10 @@ def main(arguments: list[str]) -> None:
     parent, user, descriptors = int(arguments[0]), arguments[1], int(arguments[2])
     command = arguments[3:]
     os.umask(0o007)  # sockets for the group: connecting needs write permission
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core would hold request bodies
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    limit = descriptors if hard == resource.RLIM_INFINITY else min(descriptors, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
-    with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:  # noqa: PTH123 - no pathlib here
-        file.write("500")  # short of memory, the kernel takes Triton before the gate
+    if resource.getrlimit(resource.RLIMIT_CORE) != (0, 0):  # a unit may forbid the call, and set the limit
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core would hold request bodies
+    raise_descriptors(descriptors)
+    prefer_as_victim()
     if user != "-":
         account = pwd.getpwnam(user)
         os.initgroups(user, account.pw_gid)
@@ -42,6 +41,24 @@ def main(arguments: list[str]) -> None:
     if os.getppid() != parent:
         raise OSError("the helper is gone")
     os.execve(command[0], command, dict(os.environ))  # noqa: S606 - no shell is what we want
+
+
+def raise_descriptors(wanted: int) -> None:
+    """As many open files as wanted, as far as we may; fewer only bound the number of connections."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft < limit:
+        with contextlib.suppress(OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+
+
+def prefer_as_victim() -> None:
+    """Short of memory, the kernel shall take Triton before the gate."""
+    with (
+        contextlib.suppress(OSError),  # a unit may have set more already
+        open("/proc/self/oom_score_adj", "w", encoding="ascii") as file,  # noqa: PTH123 - pathlib is slow to load
+    ):
+        file.write("500")
 
 
 if __name__ == "__main__":
