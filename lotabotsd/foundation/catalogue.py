@@ -157,7 +157,7 @@ CATALOGUE: dict[Code, Entry] = {
         "a newer licence was installed before", "install the newest licence file, not an older one", 409
     ),
     Code.LICENCE_FINGERPRINT: _e(
-        "the licence belongs to another machine", "make a request with lotabotsctl licence request", 400
+        "the licence belongs to another machine", "ask the vendor for a licence bound to this machine", 400
     ),
     Code.LICENCE_LIMIT: _e(
         "the licence does not allow that many", "remove some, or ask for a larger licence", 409

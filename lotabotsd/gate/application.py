@@ -106,7 +106,7 @@ class Application:
         wall_ns = parts.clock.wall_ns()
         grant = serving.admission.identify(exchange.headers.get(b"authorization"), wall_ns)  # 1
         if isinstance(grant, Refused):
-            await _refuse(exchange, grant)
+            await exchange.refuse_as(grant)
             return
         if route.verb not in INFERENCES:
             await side_doors.open_door_with_key(parts, serving, exchange, route, grant)
@@ -129,7 +129,7 @@ class Application:
         refused: Refused,
     ) -> None:
         record_refusal(serving, grant, route.model, identifier, refused)
-        await _refuse(exchange, refused)
+        await exchange.refuse_as(refused)
 
 
 class Inference:
@@ -163,7 +163,7 @@ class Inference:
         reserved = self._reserve(rows)  # 4
         if isinstance(reserved, Refused):
             record_refusal(serving, self._grant, self._model.name, self._identifier, reserved)
-            await _refuse(exchange, reserved)
+            await exchange.refuse_as(reserved)
             return
         ticket = reserved.ticket
         try:
@@ -236,7 +236,7 @@ class Inference:
                     serving.meter.close(
                         opened, Measured(refused.outcome, _status_of(refused)), reserved.ticket
                     )
-                    await _refuse(self._exchange, refused)
+                    await self._exchange.refuse_as(refused)
                     return
             path = routes.upstream_path(
                 Route(Verb.INFER, self._model.name) if self._predict is not None else self._route
@@ -292,7 +292,7 @@ class Inference:
         self._serving.meter.close(  # 7, 8: not charged, so nobody waits for the disk
             opened, Measured(Outcome.MODEL_ERROR, _status_of(refused)), reserved.ticket
         )
-        await _refuse(self._exchange, refused)  # 9
+        await self._exchange.refuse_as(refused)  # 9
 
     async def _collect(self, answer: UpstreamAnswer, limit_bytes: int) -> bytes:
         timeout = self._parts.config.gate.upstream_timeout_seconds
@@ -317,12 +317,6 @@ class Inference:
 def record_refusal(serving: Serving, grant: Grant, model: str, identifier: bytes, refused: Refused) -> None:
     """A refusal of a known key goes on record; a full disk does not turn it into an acceptance."""
     serving.meter.refuse(grant, model, identifier, refused.outcome, _status_of(refused))
-
-
-async def _refuse(exchange: Exchange, refused: Refused) -> None:
-    await exchange.refuse(
-        refused.code, refused.detail, retry_after_seconds=refused.retry_after_seconds, extra=refused.extra
-    )
 
 
 def _status_of(refused: Refused) -> int:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lotabotsd.foundation.codes import Code
 from lotabotsd.foundation.errors import LotaBotsError, problem
 
 from .protocol import problem_answer
+
+if TYPE_CHECKING:
+    from .admission import Refused
 
 Headers = list[tuple[bytes, bytes]]
 LINGER_SECONDS = 2.0
@@ -154,6 +157,15 @@ class Exchange:
         shape = problem(code, detail, hint=hint, instance=self.request_id, **(extra or {}))
         status, own, body = problem_answer(shape, retry_after_seconds)
         await self.answer(status, [*own, *(headers or [])], body)
+
+    async def refuse_as(self, refused: Refused) -> None:
+        """Send what admission decided."""
+        await self.refuse(
+            refused.code,
+            refused.detail,
+            retry_after_seconds=refused.retry_after_seconds,
+            extra=refused.extra,
+        )
 
     async def _write(self, message: dict[str, Any]) -> None:
         try:

@@ -12,7 +12,7 @@ from lotabotsd.foundation.errors import LotaBotsError
 from lotabotsd.policy.grant import Grant
 
 from . import routes
-from .admission import allowed_model
+from .admission import Refused, allowed_model
 from .bodies import parse_object
 from .exchange import Exchange
 from .parts import Parts, Serving
@@ -51,7 +51,22 @@ async def open_door(parts: Parts, exchange: Exchange, route: Route) -> None:
 async def open_door_with_key(
     parts: Parts, serving: Serving, exchange: Exchange, route: Route, grant: Grant
 ) -> None:
-    """Answer what a known key may ask about. Raises catalogue errors."""
+    """Answer what a known key may ask about; it counts as a request, of no inferences.
+
+    Raises catalogue errors.
+    """
+    clock = parts.clock
+    reserved = serving.admission.reserve(grant, route.model, 0, clock.monotonic_ns(), clock.wall_ns())
+    if isinstance(reserved, Refused):
+        await exchange.refuse_as(reserved)
+        return
+    try:
+        await _open(parts, serving, exchange, route, grant)
+    finally:
+        serving.table.commit(reserved.ticket, 0)
+
+
+async def _open(parts: Parts, serving: Serving, exchange: Exchange, route: Route, grant: Grant) -> None:
     if route.verb is Verb.ATTEST:
         _need(grant, "attest")
         await _attest(parts, exchange, grant)

@@ -194,7 +194,7 @@ class UpstreamPool:
         self._max_idle = max_idle
         self._timeout_seconds = timeout_seconds
         self._idle: list[Connection] = []
-        self.reachable = True
+        self.reachable = False  # until it answered once
 
     async def request(
         self, method: str, path: str, body: bytes, headers: list[tuple[bytes, bytes]]

@@ -352,3 +352,15 @@ def test_an_answer_in_pieces_arrives_whole(rig: Any) -> None:
     rig.publish()
     rig.run(story)
     assert rig.outcomes() == {"served": 1}
+
+
+def test_attestation_and_metadata_count_against_the_rate(rig: Any) -> None:
+    async def story(rig: Any) -> None:
+        await rig.ready()
+        for _ in range(5):
+            assert (await rig.ask("POST", "/v2/repository/index")).status == 200
+        assert (await rig.ask("POST", "/v1/attest")).json()["code"] == "rate_limited"
+
+    rig.limit(key=ScopeLimits(rate_per_minute=30))
+    rig.run(story)
+    assert rig.outcomes() == {}

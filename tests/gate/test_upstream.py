@@ -160,6 +160,19 @@ def test_nothing_listening_is_said_at_once_and_remembered(tmp_path: Path) -> Non
     asyncio.run(story())
 
 
+def test_it_counts_as_reachable_once_it_was_reached(tmp_path: Path) -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx")
+
+    async def story(pool: UpstreamPool) -> None:
+        assert not pool.reachable
+        await whole(pool)
+        assert pool.reachable
+
+    run(tmp_path / "s", handler, story)
+
+
 def test_a_slow_taker_holds_the_answer_back(tmp_path: Path) -> None:
     """The pool stops reading when nobody takes what came: memory stays flat."""
     sent = 0
