@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lotabotsd.foundation.codes import Code
 from lotabotsd.foundation.errors import LotaBotsError, problem
 
-from .protocol import problem_answer
+from .protocol import GateCycle, problem_answer
 
 if TYPE_CHECKING:
     from .admission import Refused
@@ -53,7 +53,7 @@ class Exchange:
     ) -> None:
         self._receive = receive
         self._send = send
-        self._cycle = (scope.get("extensions") or {}).get("lotabots", {}).get("cycle")
+        self._cycle: GateCycle | None = (scope.get("extensions") or {}).get("lotabots", {}).get("cycle")
         self._write_timeout_seconds = write_timeout_seconds
         self.method: str = scope["method"]
         self.raw_path: bytes = scope["raw_path"]
@@ -75,7 +75,7 @@ class Exchange:
     @property
     def client_gone(self) -> bool:
         """Whether the client has hung up (or was cut off for being too slow)."""
-        return bool(self._cycle is not None and self._cycle.disconnected)
+        return self._cycle is not None and self._cycle.disconnected
 
     async def read_body(self, limit_bytes: int, budget: ByteBudget) -> bytes:
         """The whole body. Raises BODY_TOO_LARGE, OVERLOADED or ClientGoneError."""
@@ -84,6 +84,11 @@ class Exchange:
             raise LotaBotsError(
                 Code.BODY_TOO_LARGE, f"it has {int(announced)} bytes, the limit is {limit_bytes}"
             )
+        if self._cycle is not None and self._cycle.whole:  # as small requests are: nothing to wait for
+            body = self._cycle.take()
+            self._keep(body, limit_bytes, len(body), budget)
+            self._body_read = True
+            return body
         parts: list[bytes] = []
         size = 0
         while True:
@@ -92,20 +97,25 @@ class Exchange:
                 raise ClientGoneError
             part = message.get("body", b"")
             size += len(part)
-            if size > limit_bytes:
-                raise LotaBotsError(Code.BODY_TOO_LARGE, f"the limit is {limit_bytes} bytes")
-            budget.take(len(part))
-            self.held_bytes += len(part)
+            self._keep(part, limit_bytes, size, budget)
             parts.append(part)
             if not message.get("more_body", False):
                 self._body_read = True
                 return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def _keep(self, part: bytes, limit_bytes: int, size: int, budget: ByteBudget) -> None:
+        """Account for a part of a body that has `size` bytes by now."""
+        if size > limit_bytes:
+            raise LotaBotsError(Code.BODY_TOO_LARGE, f"the limit is {limit_bytes} bytes")
+        budget.take(len(part))
+        self.held_bytes += len(part)
+
     async def start(self, status: int, headers: Headers) -> None:
         """Send the head of the answer."""
         self.started = True
-        identified = [*headers, *self.extra_headers, (b"lotabots-request-id", self.request_id.encode())]
-        await self._write({"type": "http.response.start", "status": status, "headers": identified})
+        await self._write(
+            {"type": "http.response.start", "status": status, "headers": self._identified(headers)}
+        )
 
     async def send(self, body: bytes, *, more: bool) -> None:
         """Send a part of the body; `more` False ends the answer."""
@@ -114,13 +124,20 @@ class Exchange:
     async def answer(self, status: int, headers: Headers, body: bytes) -> None:
         """Send a whole answer, also to a client that is still sending."""
         if not any(name == b"content-length" for name, _ in headers):
-            headers = [*headers, (b"content-length", str(len(body)).encode())]
+            headers = [*headers, (b"content-length", b"%d" % len(body))]
+        if self._body_read and self._cycle is not None and self._cycle.can_answer:
+            self.started = True
+            self._cycle.answer(status, self._identified(headers), body)
+            return
         await self.start(status, headers)
         if not self._body_read:
             await self.send(body, more=True)
             await self._discard_rest()
             body = b""
         await self.send(body, more=False)
+
+    def _identified(self, headers: Headers) -> Headers:
+        return [*headers, *self.extra_headers, (b"lotabots-request-id", self.request_id.encode())]
 
     async def _discard_rest(self) -> None:
         """Take in, for a while, what the client still sends.
@@ -168,6 +185,9 @@ class Exchange:
         )
 
     async def _write(self, message: dict[str, Any]) -> None:
+        if self._cycle is not None and not self._cycle.flow.write_paused:
+            await self._send(message)  # does not wait
+            return
         try:
             async with asyncio.timeout(self._write_timeout_seconds):
                 await self._send(message)

@@ -1,7 +1,8 @@
 """The wire: uvicorn's httptools protocol with caps on headers and connections, and with deadlines.
 
 By itself uvicorn accepts tens of megabytes of headers and waits for ever; here every connection has a
-header cap, a header, body and idle deadline, and the server a cap on connections.
+header cap, a header, body and idle deadline, and the server a cap on connections. A connection has one
+timer, which is set anew only when it fires: a request that comes and goes in time touches no timer.
 """
 
 from __future__ import annotations
@@ -12,10 +13,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn._types import ASGIVersions
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from lotabotsd.foundation.codes import Code
 from lotabotsd.foundation.errors import problem
+
+BODY_HIGH_WATER_BYTES = 256 * 1024
+_NEVER = float("inf")
+_ASGI: ASGIVersions = {"version": "3.0", "spec_version": "2.3"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +31,7 @@ class Caps:
     header_bytes: int
     header_timeout_seconds: float
     body_timeout_seconds: float
+    idle_timeout_seconds: float
     connections: int
 
 
@@ -33,82 +40,236 @@ def gate_protocol(caps: Caps) -> type[GateProtocol]:
     return type("GateProtocol", (GateProtocol,), {"caps": caps})
 
 
+class GateCycle(RequestResponseCycle):
+    """One request and its answer. Beside what ASGI needs: the body without copies, an answer in one write."""
+
+    def __init__(self, **parts: Any) -> None:
+        super().__init__(**parts)
+        self._parts: list[bytes] = []
+        self._held_bytes = 0
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of the body has arrived, and is still wanted."""
+        return not (self.more_body or self.disconnected or self.response_complete)
+
+    @property
+    def can_answer(self) -> bool:
+        """Whether `answer` would neither wait nor come second."""
+        return not (self.response_started or self.flow.write_paused)
+
+    def feed(self, part: bytes) -> None:
+        """A part of the body arrived; too much of what nobody took stops the reading."""
+        self._parts.append(part)
+        self._held_bytes += len(part)
+        if self._held_bytes > BODY_HIGH_WATER_BYTES:
+            self.flow.pause_reading()
+        self.message_event.set()
+
+    def take(self) -> bytes:
+        """What has arrived since the last take."""
+        self.message_event.clear()
+        parts, self._parts, self._held_bytes = self._parts, [], 0
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def receive(self) -> Any:
+        if self.waiting_for_100_continue and not self.transport.is_closing():
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.waiting_for_100_continue = False
+        if not self.disconnected and not self.response_complete:
+            self.flow.resume_reading()
+            await self.message_event.wait()
+        if self.disconnected or self.response_complete:
+            return {"type": "http.disconnect"}
+        return {"type": "http.request", "body": self.take(), "more_body": self.more_body}
+
+    def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        """Send a whole answer with one write; `headers` hold its content-length. Only while `can_answer`."""
+        if self.disconnected:
+            return
+        self.response_started = True
+        self.waiting_for_100_continue = False
+        lines = [STATUS_LINE[status]]
+        for name, value in headers:
+            lines.append(b"%b: %b\r\n" % (name, value))
+            if name == b"connection" and value == b"close":
+                self.keep_alive = False
+        if not self.keep_alive and (b"connection", b"close") not in headers:
+            lines.append(b"connection: close\r\n")
+        lines.append(b"\r\n")
+        head = b"".join(lines)
+        if head.count(b"\n") != len(lines):
+            raise RuntimeError("a header's value holds a line break")
+        self.transport.write(head if self.scope["method"] == "HEAD" else head + body)
+        self.response_complete = True
+        self.message_event.set()
+        if not self.keep_alive:
+            self.transport.close()
+        self.on_response()
+
+
 class GateProtocol(HttpToolsProtocol):
     """uvicorn's protocol, bounded in every direction."""
 
     caps: Caps
-    _deadline: asyncio.TimerHandle | None = None
     _header_bytes = 0
     _begun = False  # a byte of a request is there, and it is not answered yet
+    _in_body = False
     _refused = False
+    _due = _NEVER  # when the client has been too slow, on the loop's clock
+    _idle = False  # `_due` is the end of the pause between two requests
+    _timer: asyncio.TimerHandle | None = None
+    _timer_at = _NEVER
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn does
         super().connection_made(transport)
         if len(self.connections) > self.caps.connections:
             self._refuse(Code.OVERLOADED, "there are too many connections")
             return
-        self._arm(self.caps.header_timeout_seconds)
+        self._due = self.loop.time() + self.caps.header_timeout_seconds
+        self._set_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._disarm()
+        self._due = _NEVER
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return
-        if self._deadline is None and (self.cycle is None or self.cycle.response_complete):
-            self._arm(self.caps.header_timeout_seconds)
+        if self._idle or (self._due == _NEVER and (self.cycle is None or self.cycle.response_complete)):
+            self._idle = False
+            self._due = self.loop.time() + self.caps.header_timeout_seconds
         super().data_received(data)
+        self._set_due()
 
+    # -- httptools callbacks
     def on_message_begin(self) -> None:
         self._header_bytes = 0
         self._begun = True
-        super().on_message_begin()
+        self.url = b""
+        self.expect_100_continue = False
+        self.headers = []
 
     def on_url(self, url: bytes) -> None:
         self._count(len(url))
-        super().on_url(url)
+        self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._count(len(name) + len(value) + 4)
-        super().on_header(name, value)
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        self._disarm()
-        super().on_headers_complete()
+        self._due = _NEVER
+        self._in_body = True
+        before = self.cycle
+        version = self.parser.get_http_version()
+        path, query = _target(self.url)
+        self.scope = {  # what our application reads, and no more
+            "type": "http",
+            "asgi": _ASGI,
+            "http_version": version,
+            "method": self.parser.get_method().decode("ascii"),
+            "path": path.decode("ascii"),
+            "raw_path": path,
+            "query_string": query,
+            "headers": self.headers,
+            "client": self.client,
+            "server": self.server,
+            "scheme": "http",
+            "root_path": "",
+        }
+        cycle = GateCycle(
+            scope=self.scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
         # The application learns here whether its client is still there.
-        self.scope["extensions"] = {"lotabots": {"cycle": self.cycle}}
-        self._arm(self.caps.body_timeout_seconds)
+        self.scope["extensions"] = {"lotabots": {"cycle": cycle}}
+        self.cycle = cycle
+        if before is None or before.response_complete:
+            self._start_asgi_task(cycle, self.app)
+        else:  # pipelined: it waits for the one before
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, self.app))
+
+    def on_body(self, body: bytes) -> None:
+        cycle = self.cycle
+        assert isinstance(cycle, GateCycle)
+        if not cycle.response_complete:
+            cycle.feed(body)
 
     def on_message_complete(self) -> None:
-        self._disarm()
-        super().on_message_complete()
+        self._due = _NEVER
+        self._in_body = False
+        if not self.cycle.response_complete:
+            self.cycle.more_body = False
+            self.cycle.message_event.set()
 
     def on_response_complete(self) -> None:
-        self._begun = False
-        super().on_response_complete()
+        self.server_state.total_requests += 1
+        self._begun = bool(self.pipeline)
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
+            self._set_due()
 
     def send_400_response(self, msg: str) -> None:
         if not self._refused:
             self._refuse(Code.REQUEST_MALFORMED, "this is not HTTP/1.1")
 
+    # -- bounds
     def _count(self, size: int) -> None:
         self._header_bytes += size
         if self._header_bytes > self.caps.header_bytes and not self._refused:
             self._refuse(Code.HEADERS_TOO_LARGE, f"they are limited to {self.caps.header_bytes} bytes")
             raise httptools.HttpParserError("headers too large")  # ends the parsing of what was read
 
-    def _arm(self, seconds: float) -> None:
-        self._disarm()
-        self._deadline = self.loop.call_later(seconds, self._too_slow)
+    def _set_due(self) -> None:
+        """Give the phase that the connection is in its deadline, unless it has one."""
+        if self._due == _NEVER:
+            if self._in_body:
+                self._due = self.loop.time() + self.caps.body_timeout_seconds
+            elif not self._begun:
+                self._due = self.loop.time() + self.caps.idle_timeout_seconds
+                self._idle = True
+        if self._due < self._timer_at:
+            self._set_timer()
 
-    def _disarm(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = self._due
+        self._timer = self.loop.call_at(self._due, self._look)
+
+    def _look(self) -> None:
+        """The timer fired; it was set for the nearest deadline, which may be over by now."""
+        self._timer, self._timer_at = None, _NEVER
+        if self._due == _NEVER or self._refused or self.transport.is_closing():
+            return
+        if self.loop.time() < self._due:
+            self._set_timer()
+        else:
+            self._too_slow()
 
     def _too_slow(self) -> None:
-        self._deadline = None
+        self._due = _NEVER
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.disconnected = True  # the application sees a client that went away
             self.cycle.message_event.set()
@@ -120,7 +281,7 @@ class GateProtocol(HttpToolsProtocol):
     def _refuse(self, code: Code, detail: str) -> None:
         """Answer outside the application, and close."""
         self._refused = True
-        self._disarm()
+        self._due = _NEVER
         if self.transport.is_closing():
             return
         status, headers, body = problem_answer(problem(code, detail))
@@ -128,6 +289,15 @@ class GateProtocol(HttpToolsProtocol):
         lines += [name + b": " + value + b"\r\n" for name, value in headers]
         self.transport.write(b"".join([*lines, b"connection: close\r\n\r\n", body]))
         self.transport.close()
+
+
+def _target(url: bytes) -> tuple[bytes, bytes]:
+    """Path and query of a request target; raises what httptools turns into a 400."""
+    if url.startswith(b"/"):  # origin-form (RFC 9112, section 3.2.1), which is what everybody sends
+        path, _, query = url.partition(b"?")
+        return path, query
+    parsed = httptools.parse_url(url)
+    return parsed.path, parsed.query or b""
 
 
 Answer = tuple[int, list[tuple[bytes, bytes]], bytes]

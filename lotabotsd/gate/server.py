@@ -33,7 +33,11 @@ class WorkerServer(uvicorn.Server):
 def make_server(application: Any, gate: GateConfig, started: Callable[[], None]) -> WorkerServer:
     """A server for a raw ASGI application with the caps of the configuration."""
     caps = Caps(
-        gate.max_header_bytes, gate.header_timeout_seconds, gate.body_timeout_seconds, gate.max_connections
+        gate.max_header_bytes,
+        gate.header_timeout_seconds,
+        gate.body_timeout_seconds,
+        gate.idle_timeout_seconds,
+        gate.max_connections,
     )
     config = uvicorn.Config(
         application,
@@ -44,7 +48,6 @@ def make_server(application: Any, gate: GateConfig, started: Callable[[], None])
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        timeout_keep_alive=int(gate.idle_timeout_seconds),
         timeout_graceful_shutdown=int(gate.drain_seconds),
     )
     return WorkerServer(config, started)
