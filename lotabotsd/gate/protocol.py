@@ -67,9 +67,10 @@ class GateCycle(RequestResponseCycle):
         self.message_event.set()
 
     def take(self) -> bytes:
-        """What has arrived since the last take."""
+        """What has arrived since the last take; reading goes on, or nobody would see the client hang up."""
         self.message_event.clear()
         parts, self._parts, self._held_bytes = self._parts, [], 0
+        self.flow.resume_reading()
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def receive(self) -> Any:
