@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Protocol
 
 NANOSECONDS = 1_000_000_000
+_HOUR_NS = 3_600 * NANOSECONDS
 
 
 class Clock(Protocol):
@@ -86,10 +88,17 @@ def parse_rfc3339(text: str) -> datetime:
 
 def month_window(wall_ns: int) -> int:
     """The quota window of a moment: the calendar month in UTC as YYYYMM."""
-    moment = from_ns(wall_ns)
+    return _month_of_hour(wall_ns // _HOUR_NS)
+
+
+@lru_cache(maxsize=16)
+def _month_of_hour(hour: int) -> int:
+    """Asked for every request; no hour of UTC lies in two months."""
+    moment = from_ns(hour * _HOUR_NS)
     return moment.year * 100 + moment.month
 
 
+@lru_cache(maxsize=16)
 def month_end_ns(window_id: int) -> int:
     """The first nanosecond after the month YYYYMM in UTC."""
     year, month = divmod(window_id, 100)

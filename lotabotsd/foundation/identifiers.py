@@ -32,11 +32,21 @@ def new_id(prefix: str) -> str:
 
 def uuid7(wall_ns: int) -> uuid.UUID:
     """A time-ordered UUID (RFC 9562, section 5.7): 48 bits of milliseconds, then random."""
+    return uuid.UUID(bytes=uuid7_bytes(wall_ns))
+
+
+def uuid7_bytes(wall_ns: int) -> bytes:
+    """The 16 bytes of a new `uuid7`, without the cost of the class: the gate makes one for every request."""
     milliseconds = (wall_ns // 1_000_000) & ((1 << 48) - 1)
-    value = (
-        (milliseconds << 80) | (7 << 76) | (secrets.randbits(12) << 64) | (0b10 << 62) | secrets.randbits(62)
-    )
-    return uuid.UUID(int=value)
+    random = secrets.token_bytes(10)
+    marked = bytes((0x70 | random[0] & 0x0F, random[1], 0x80 | random[2] & 0x3F))
+    return milliseconds.to_bytes(6, "big") + marked + random[3:]
+
+
+def uuid_text(value: bytes) -> str:
+    """The text of a UUID's 16 bytes (RFC 9562, section 4)."""
+    digits = value.hex()
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def b64url(data: bytes) -> str:

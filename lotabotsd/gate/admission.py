@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hmac
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Any
 
 from lotabotsd.foundation.clock import NANOSECONDS, from_ns, month_end_ns, month_window, rfc3339
@@ -20,6 +21,7 @@ from lotabotsd.policy.reader import PolicyReader
 from lotabotsd.usage.records import Outcome
 
 MAX_AUTHORIZATION_BYTES = 256
+PROVEN_KEPT = 4_096
 _UNIT_CODE = {"rate": Code.RATE_LIMITED, "concurrency": Code.CONCURRENCY_LIMITED, "quota": Code.QUOTA_SPENT}
 _UNIT_OUTCOME = {
     "rate": Outcome.REFUSED_RATE,
@@ -47,6 +49,14 @@ class Reserved:
     scopes: tuple[Scope, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Proven:
+    """A key that was found good: for as long as its grant is in force, and no longer than until then."""
+
+    grant: Grant
+    until_ns: int  # wall time, exclusive
+
+
 class Admission:
     """Judges requests by policy.db and the limits table."""
 
@@ -54,6 +64,8 @@ class Admission:
         self._policy = policy
         self._table = table
         self._pepper = pepper
+        self._proven: dict[bytes, _Proven] = {}  # by the keyed hash of the header: no secret is kept
+        self._scopes: dict[str, tuple[Grant, Scope, tuple[Scope, ...]]] = {}
 
     def identify(self, authorization: bytes | None, wall_ns: int) -> Grant | Refused:
         """Step 1: whose key is it? A typing error is refused by its checksum, without a look-up.
@@ -62,6 +74,23 @@ class Admission:
         """
         if authorization is None:
             return Refused(Code.KEY_MISSING)
+        mark = blake2b(authorization, key=self._pepper, digest_size=16).digest()
+        proven = self._proven.get(mark)
+        if (
+            proven is not None
+            and wall_ns < proven.until_ns
+            and self._policy.grant(proven.grant.key_id) is proven.grant  # the reader drops what changed
+        ):
+            return proven.grant
+        found = self._prove(authorization, wall_ns)
+        if isinstance(found, Refused):
+            return found
+        if len(self._proven) >= PROVEN_KEPT:
+            self._proven.clear()
+        self._proven[mark] = found
+        return found.grant
+
+    def _prove(self, authorization: bytes, wall_ns: int) -> _Proven | Refused:
         scheme, _, text = authorization.partition(b" ")
         if scheme.lower() != b"bearer" or len(authorization) > MAX_AUTHORIZATION_BYTES:
             return Refused(Code.KEY_MISSING, "the Authorization header is not 'Bearer KEY'")
@@ -72,15 +101,17 @@ class Admission:
         if grant is None or grant.environment != parsed.environment:
             return Refused(Code.KEY_INVALID)
         offered = hash_secret(self._pepper, parsed.key_id, parsed.secret)
-        known = False
+        until_ns = 0
         for expected, expires_at_ns in grant.secrets:
+            ends_ns = grant.expires_at_ns if expires_at_ns is None else expires_at_ns
             alive = expires_at_ns is None or wall_ns < expires_at_ns
-            known |= hmac.compare_digest(offered, expected) and alive
-        if not known:
+            if hmac.compare_digest(offered, expected) and alive:
+                until_ns = max(until_ns, ends_ns)
+        if not until_ns:
             return Refused(Code.KEY_INVALID)
         if wall_ns >= grant.expires_at_ns:
             return Refused(Code.KEY_EXPIRED, f"on {rfc3339(from_ns(grant.expires_at_ns))}")
-        return grant
+        return _Proven(grant, min(until_ns, grant.expires_at_ns))
 
     def standing(self, wall_ns: int) -> Refused | None:
         """Step 2: does the licence allow new work now, and is the policy fresh enough to say so?"""
@@ -108,8 +139,7 @@ class Admission:
 
     def reserve(self, grant: Grant, model: str, rows: int, now_ns: int, wall_ns: int) -> Reserved | Refused:
         """Step 4: reserve in all scopes, all or nothing. `now_ns` is monotonic; `rows` are inferences."""
-        model_scope = self._policy.model_scope(model)
-        scopes = grant.scopes if model_scope is None else (*grant.scopes, model_scope)
+        scopes = self._scopes_of(grant, model)
         answer = self._table.reserve(scopes, rows, now_ns, month_window(wall_ns))
         if isinstance(answer, Ticket):
             return Reserved(answer, scopes)
@@ -121,6 +151,19 @@ class Admission:
                 retry_after_seconds=1,
             )
         return _refused(answer, wall_ns)
+
+    def _scopes_of(self, grant: Grant, model: str) -> tuple[Scope, ...]:
+        """The scopes of a key with those of a model: the same tuple as long as neither changed."""
+        scope = self._policy.model_scope(model)
+        if scope is None:
+            return grant.scopes
+        kept = self._scopes.get(f"{grant.key_id}/{model}")
+        if kept is None or kept[0] is not grant or kept[1] is not scope:
+            if len(self._scopes) >= PROVEN_KEPT:
+                self._scopes.clear()
+            kept = grant, scope, (*grant.scopes, scope)
+            self._scopes[f"{grant.key_id}/{model}"] = kept
+        return kept[2]
 
     def still_valid(self, grant: Grant, wall_ns: int) -> Refused | None:
         """Judge again what waited in a line: nothing after a revocation runs with the revoked key."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from lotabotsd.foundation.codes import Code
 from lotabotsd.foundation.errors import LotaBotsError
-from lotabotsd.foundation.identifiers import uuid7
+from lotabotsd.foundation.identifiers import uuid7_bytes, uuid_text
 from lotabotsd.models.facts import ModelFacts
 from lotabotsd.policy.grant import Grant
 from lotabotsd.usage.records import Outcome
@@ -59,12 +59,14 @@ class Application:
         send: Callable[[dict[str, Any]], Awaitable[None]],
     ) -> None:
         parts = self._parts
-        identifier = uuid7(parts.clock.wall_ns())
-        exchange = Exchange(scope, receive, send, str(identifier), parts.config.gate.body_timeout_seconds)
+        identifier = uuid7_bytes(parts.clock.wall_ns())
+        exchange = Exchange(
+            scope, receive, send, uuid_text(identifier), parts.config.gate.body_timeout_seconds
+        )
         if parts.draining:
             exchange.extra_headers.append((b"connection", b"close"))
         try:
-            await self._serve(exchange, identifier.bytes)
+            await self._serve(exchange, identifier)
         except LotaBotsError as error:
             if error.code in _OF_THE_HOST:
                 log.error("%s", error, extra={"request_id": exchange.request_id, "code": error.code.value})
@@ -157,7 +159,7 @@ class Inference:
 
     async def run(self) -> None:
         """Walk the line; whatever happens after step 5, the record is closed exactly once."""
-        serving, exchange = self._serving, self._exchange
+        serving, exchange, clock = self._serving, self._exchange, self._parts.clock
         body = await self._read()
         rows = self._judge(body)
         reserved = self._reserve(rows)  # 4
@@ -179,7 +181,7 @@ class Inference:
         except LotaBotsError:
             serving.table.refund(ticket)
             raise
-        exchange.extra_headers += serving.rate_limit_headers(reserved.scopes)
+        exchange.extra_headers += serving.rate_headers.of(ticket, clock.monotonic_ns(), clock.wall_ns())
         try:
             await self._forward_and_answer(opened, reserved, body)
         except LotaBotsError as error:

@@ -102,7 +102,7 @@ def judge_generate(body: bytes, header_length: bytes | None) -> InferFacts:
 def parse_object(data: bytes) -> dict[str, Any]:
     """One JSON object; duplicate keys, NaN and deep nesting are refused. Raises JSON_INVALID."""
     try:
-        value = json.loads(data, object_pairs_hook=_unique, parse_constant=_no_constant)
+        value = _DECODER.decode(data.decode("utf-8"))  # RFC 8259, section 8.1: nothing but UTF-8
     except (ValueError, RecursionError) as error:
         raise LotaBotsError(Code.JSON_INVALID, _where(error)) from error
     if not isinstance(value, dict):
@@ -240,6 +240,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
 
 
 def _where(error: Exception) -> str:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from lotabotsd.foundation.clock import NANOSECONDS, Clock, month_end_ns, month_window
+from lotabotsd.foundation.clock import Clock
 from lotabotsd.foundation.codes import Code
 from lotabotsd.foundation.config import Config
-from lotabotsd.limits.scope import Scope
 from lotabotsd.limits.table import Table
 from lotabotsd.policy.reader import PolicyReader
 
 from .admission import Admission
 from .decoders import Decoders
-from .exchange import ByteBudget, Headers
+from .exchange import ByteBudget
 from .metering import Meter
+from .rate_headers import RateHeaders
 from .readiness import Component, Readiness, State
 from .turns import Turns
 from .upstream import UpstreamPool
@@ -29,28 +29,7 @@ class Serving:
     admission: Admission
     meter: Meter
     clock: Clock
-
-    def rate_limit_headers(self, scopes: tuple[Scope, ...]) -> Headers:
-        """RateLimit and RateLimit-Policy of the scopes that have limits (IETF draft, structured fields)."""
-        policies: list[str] = []
-        states: list[str] = []
-        wall_ns = self.clock.wall_ns()
-        window_id = month_window(wall_ns)
-        for scope in scopes:
-            left = self.table.remaining(scope, self.clock.monotonic_ns(), window_id)
-            if left.rate is not None:
-                policies.append(f'"{scope.kind}-rate";q={scope.rate_per_minute};w=60')
-                states.append(f'"{scope.kind}-rate";r={left.rate};t={-(-left.rate_reset_ns // NANOSECONDS)}')
-            if left.quota is not None and scope.quota_hard:
-                seconds = -(-(month_end_ns(window_id) - wall_ns) // NANOSECONDS)
-                policies.append(f'"{scope.kind}-month";q={scope.quota};qu="inferences"')
-                states.append(f'"{scope.kind}-month";r={left.quota};t={seconds}')
-        if not policies:
-            return []
-        return [
-            (b"ratelimit-policy", ", ".join(policies).encode()),
-            (b"ratelimit", ", ".join(states).encode()),
-        ]
+    rate_headers: RateHeaders = field(default_factory=RateHeaders)
 
 
 @dataclass(slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 from lotabotsd.foundation.codes import Code
 
@@ -16,6 +17,7 @@ _MODEL_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 _VERSION = re.compile(r"[0-9]{1,9}")
 _PATH = re.compile(rb"/[A-Za-z0-9._/-]*")
 MAX_PATH_BYTES = 512
+MATCHES_KEPT = 512  # a client asks for the same few paths again and again
 
 
 class Verb(StrEnum):
@@ -89,7 +91,14 @@ def match(method: str, raw_path: bytes) -> Route | NoRoute:
     Percent escapes, `..`, `//`, `;` and anything but plain ASCII are refused before anything is compared, so
     there is nothing to decode twice. The query is no part of a route and is never sent on.
     """
-    if len(raw_path) > MAX_PATH_BYTES or not _PATH.fullmatch(raw_path):
+    if len(raw_path) > MAX_PATH_BYTES:
+        return NoRoute(Code.ROUTE_UNKNOWN)
+    return _match(method, raw_path)
+
+
+@lru_cache(maxsize=MATCHES_KEPT)
+def _match(method: str, raw_path: bytes) -> Route | NoRoute:
+    if not _PATH.fullmatch(raw_path):
         return NoRoute(Code.ROUTE_UNKNOWN)
     path = raw_path.decode("ascii")
     if "//" in path or ".." in path:
@@ -125,8 +134,12 @@ def _with_method(method: str, allowed: tuple[str, Verb], route: Route) -> Route 
     return NoRoute(Code.METHOD_NOT_ALLOWED, allowed[0])
 
 
+_SUFFIX = {verb: name for name, (_, verb) in _MODEL.items()}
+
+
+@lru_cache(maxsize=MATCHES_KEPT)
 def upstream_path(route: Route) -> str:
     """The path that this route has at Triton."""
     version = f"/versions/{route.version}" if route.version else ""
-    suffix = {verb: name for name, (_, verb) in _MODEL.items()}[route.verb]
+    suffix = _SUFFIX[route.verb]
     return f"/v2/models/{route.model}{version}" + (f"/{suffix}" if suffix else "")

@@ -49,7 +49,11 @@ class Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
+        self._loop = asyncio.get_running_loop()
         self._waiter: asyncio.Future[None] | None = None
+        self._due = 0.0  # of the waiter, on the loop's clock
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
         self._chunks: deque[bytes] = deque()
         self._buffered = 0
         self._paused = False
@@ -58,9 +62,8 @@ class Connection(asyncio.Protocol):
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
         self.head_done = False
-        self.complete = False
+        self.complete = True  # nothing is asked
         self.closed = False
-        self.used = False
 
     # -- asyncio.Protocol
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -75,6 +78,9 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self._can_write.set()
         self._wake()
 
@@ -85,6 +91,10 @@ class Connection(asyncio.Protocol):
         self._can_write.set()
 
     # -- httptools callbacks
+    def on_message_begin(self) -> None:
+        if self.complete:
+            self.close()  # an answer that nobody asked for: what comes after it cannot be trusted
+
     def on_status(self, status: bytes) -> None:
         self.status = self._parser.get_status_code()
 
@@ -113,12 +123,10 @@ class Connection(asyncio.Protocol):
     async def send(self, head: bytes, body: bytes) -> None:
         """Write one request, with back-pressure for large bodies."""
         assert self._transport is not None
-        self.used = True
         self.status, self.headers = 0, []
         self.head_done = self.complete = False
         self._chunks.clear()
         self._buffered = 0
-        self._parser = httptools.HttpResponseParser(self)
         if len(body) <= LOW_WATER_BYTES:
             self._transport.write(head + body)
             return
@@ -167,18 +175,31 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     async def _wait(self, timeout_seconds: float) -> None:
-        loop = asyncio.get_running_loop()
-        self._waiter = loop.create_future()
-        timer = loop.call_later(timeout_seconds, self._expire, self._waiter)
+        """Until something arrives. The timer is set anew only when it fires or would fire too late."""
+        waiter = self._waiter = self._loop.create_future()
+        self._due = self._loop.time() + timeout_seconds
+        if self._timer is None or self._due < self._timer_at:
+            self._set_timer()
         try:
-            await self._waiter
+            await waiter
         finally:
-            timer.cancel()
             self._waiter = None
 
-    def _expire(self, waiter: asyncio.Future[None]) -> None:
-        if not waiter.done():
-            waiter.set_exception(LotaBotsError(Code.RUNTIME_TIMEOUT))
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = self._due
+        self._timer = self._loop.call_at(self._due, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            return
+        if self._loop.time() < self._due:
+            self._set_timer()
+            return
+        waiter.set_exception(LotaBotsError(Code.RUNTIME_TIMEOUT))
         self.close()
 
     def _wake(self) -> None:
@@ -260,7 +281,10 @@ class UpstreamPool:
 
 def request_head(method: str, path: str, body_length: int, headers: list[tuple[bytes, bytes]]) -> bytes:
     """The head of a request to Triton: always with a Content-Length, never chunked."""
-    lines = [f"{method} {path} HTTP/1.1\r\nhost: triton\r\ncontent-length: {body_length}\r\n".encode()]
-    lines += [name + b": " + value + b"\r\n" for name, value in headers]
-    lines.append(b"\r\n")
-    return b"".join(lines)
+    more = b"".join([b"%b: %b\r\n" % header for header in headers])
+    return b"%b %b HTTP/1.1\r\nhost: triton\r\ncontent-length: %d\r\n%b\r\n" % (
+        method.encode(),
+        path.encode(),
+        body_length,
+        more,
+    )

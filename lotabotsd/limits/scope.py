@@ -60,6 +60,7 @@ class Ticket:
     window_id: int  # the window it is charged to; may be later than the one asked for (`Table.reserve`)
     epochs: tuple[int, ...]  # of each scope's slot at admission
     is_open: bool = True
+    slots: tuple[tuple[int, ...], ...] = ()  # each scope's slot as the admission left it (`rules.Slot`)
 
 
 @dataclass(frozen=True, slots=True)

@@ -170,18 +170,21 @@ class Table:
             found.append(slot)
         values: list[int] = []
         slots: list[rules.Slot] = []
+        left: list[tuple[int, ...]] = []
         passes = True
         for scope, slot in zip(scopes, found, strict=True):
             mine = rules.owned(slot, scope.tag, window_id)
             slots.append(mine)
             passes = passes and rules.admits(scope, mine, rows, cost, now_ns)
             cell = CELL.unpack_from(memory, geometry.cell_at(worker, scope.slot))
-            values += (scope.slot, 0)
-            values += rules.opened(scope, mine, cell, rows, cost, now_ns)
+            opened = rules.opened(scope, mine, cell, rows, cost, now_ns)
+            values += (scope.slot, 0, *opened)
+            left.append(opened)
         if not passes:
             return rules.refusal(scopes, slots, rows, cost, now_ns, window_ends_in_ns)
         self._intents.carry_out(worker, values)
-        return Ticket(scopes, rows, window_id, tuple(slot[rules.EPOCH] for slot in slots))
+        epochs = tuple([slot[rules.EPOCH] for slot in slots])
+        return Ticket(scopes, rows, window_id, epochs, slots=tuple(left))
 
     def _settle(self, ticket: Ticket, rows: int | None) -> bool:
         if not ticket.is_open:
