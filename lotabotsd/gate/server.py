@@ -25,6 +25,12 @@ class WorkerServer(uvicorn.Server):
         await super().startup(sockets)
         self._say_started()
 
+    def stop_accepting(self) -> None:
+        """Leave new connections in the socket's queue, for whoever serves it next."""
+        if self.started:
+            for server in self.servers:
+                server.close()
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield

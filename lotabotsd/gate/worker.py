@@ -104,6 +104,7 @@ class Worker:
         serving = asyncio.create_task(server.serve(sockets=[self._listener]))
         await self._stopping.wait()
         self._parts.draining = True
+        server.stop_accepting()  # first: what is accepted in the last moment would be closed unread
         await asyncio.sleep(self._farewell_seconds)
         server.should_exit = True
         await serving
