@@ -1,4 +1,4 @@
-"""The appliance of the system tests, started once; its log is shown with every failure."""
+"""The appliances of the system tests; their logs are shown with every failure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def busy() -> Iterator[Appliance]:
     """`lotabotsd up`, ready, with a licence that does not stand in the way of a load."""
     for appliance in running_appliance(Appliance()):

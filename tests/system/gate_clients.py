@@ -56,6 +56,21 @@ class Gate(Protocol):
     def connection(self, seconds: float = 30.0) -> http.client.HTTPConnection: ...
 
 
+def send_on(
+    connection: http.client.HTTPConnection,
+    method: str,
+    path: str,
+    key: Key | None = None,
+    body: bytes = b"",
+    **headers: str,
+) -> None:
+    """One request on a connection, and no wait for the answer; in header names `_` stands for `-`."""
+    sent = {name.replace("_", "-"): value for name, value in headers.items()}
+    if key is not None:
+        sent["Authorization"] = f"Bearer {key.text}"
+    connection.request(method, path, body=body or None, headers=sent)
+
+
 def ask_on(
     connection: http.client.HTTPConnection,
     method: str,
@@ -65,10 +80,7 @@ def ask_on(
     **headers: str,
 ) -> Answer:
     """One request on a connection, whole. Raises OSError or HTTPException where no answer comes."""
-    sent = {name.replace("_", "-"): value for name, value in headers.items()}
-    if key is not None:
-        sent["Authorization"] = f"Bearer {key.text}"
-    connection.request(method, path, body=body or None, headers=sent)
+    send_on(connection, method, path, key, body, **headers)
     response = connection.getresponse()
     shown = {name.lower(): value for name, value in response.getheaders()}
     return Answer(response.status, shown, response.read())

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from gate_clients import ANSWER_SECONDS, INFER, MODEL, Key, Load, outcomes_sum, tensor_body, wait_for
+from gate_clients import (
+    ANSWER_SECONDS,
+    INFER,
+    MODEL,
+    Key,
+    Load,
+    outcomes_sum,
+    send_on,
+    tensor_body,
+    wait_for,
+)
 from whole_appliance import READY_SECONDS, Appliance, running_appliance
 
 pytestmark = pytest.mark.required
@@ -65,7 +76,7 @@ def test_the_gate_says_starting_until_there_is_what_it_judges_by(parts: Applianc
     wait_for(lambda: answers(parts), 20, "the daemon answers")
     parts.people()
     key = parts.key("first")
-    assert parts.ask("GET", "/readyz").json["code"] == "starting"  # nobody could be served yet
+    assert parts.ask("GET", "/readyz").json["code"] == "runtime_unavailable"
     answer = parts.ask("POST", INFER, key, body, **headers)
     assert (answer.status, answer.json["code"]) == (503, "model_not_ready")
     parts.ctl("doctor", exit_code=3)  # it names the runtime helper, which does not answer
@@ -185,6 +196,23 @@ def _each_open_has_one_outcome(appliance: Appliance, key: Key, load: Load) -> No
     assert set(outcomes) <= {"served", "client_gone", "undelivered", "aborted"}
     assert appliance.status()["ledger"]["in_flight"] == 0
     appliance.ctl("ledger", "verify")
+
+
+def test_clients_that_hang_up_while_triton_works_are_known_to_be_gone(busy: Appliance) -> None:
+    key = busy.key("gone")
+    body, headers = tensor_body()
+    triton = busy.pid("triton")
+    os.kill(triton, signal.SIGSTOP)  # so that every one of them is gone before there is an answer
+    try:
+        for _ in range(3):
+            connection = busy.connection()
+            send_on(connection, "POST", INFER, key, body, **headers)
+            connection.close()
+        assert busy.ask("GET", "/healthz").status == 200  # the one worker has seen it all
+    finally:
+        os.kill(triton, signal.SIGCONT)
+    wait_for(lambda: outcomes_sum(busy.outcomes(key)) == 3, 20, "all are counted")
+    assert busy.outcomes(key) == {"client_gone": 3}
 
 
 def test_the_helper_killed_takes_triton_along_and_both_come_back_alone(busy: Appliance) -> None:

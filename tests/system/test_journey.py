@@ -20,12 +20,14 @@ from gate_clients import (
     MODEL,
     MODEL_READY,
     PREDICT,
+    Answer,
     Key,
     Load,
     ask_on,
     assert_problem,
     few_numbers,
     tensor_body,
+    wait_for,
 )
 from whole_appliance import Appliance, load_pages
 
@@ -98,6 +100,24 @@ def test_a_key_is_kept_to_its_models_and_its_quota(shop: Appliance) -> None:
     shop.drained()
     assert shop.outcomes(small) == {"served": 3, "refused_quota": 2}
     assert shop.outcomes(elsewhere) == {"refused_policy": 1}
+
+
+def test_retry_after_is_true(shop: Appliance) -> None:
+    slow = shop.key("slow", "--rate-per-minute", "30")  # one every two seconds, five at once
+    connection = shop.connection()
+
+    def ask() -> Answer:
+        return ask_on(connection, "POST", INFER, slow, few_numbers())
+
+    assert [ask().status for _ in range(5)] == [400] * 5
+    refused = ask()
+    asked = time.monotonic()
+    assert_problem(refused, 429, "rate_limited")
+    promised = int(refused.headers["retry-after"])
+    assert promised in (1, 2)
+    wait_for(lambda: ask().status == 400, promised + 1, "a request passes, as Retry-After said")
+    assert time.monotonic() - asked > promised - 1
+    connection.close()
 
 
 def test_a_rotated_key_has_two_secrets_until_the_grace_ends(shop: Appliance) -> None:
@@ -249,7 +269,9 @@ def test_a_request_for_a_token_is_judged_before_anything_is_signed(
 
 
 # -- the report
-def test_the_report_says_what_the_clients_saw_and_the_vendor_verifies_it(shop: Appliance) -> None:
+def test_the_report_says_what_the_clients_saw_and_the_vendor_verifies_it(shop: Appliance, key: Key) -> None:
+    body, headers = tensor_body()
+    assert shop.ask("POST", INFER, key, body, **headers).status == 200
     shop.drained()
     rows = shop.ctl_json("usage", "show", "--by", "outcome")["rows"]
     seen = shop.command("lotabotsctl", "usage", "preview")  # nothing to see before an hour is over

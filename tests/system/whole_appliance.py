@@ -243,7 +243,7 @@ class Appliance:
 
     def key(self, name: str, *options: str) -> Key:
         """A new API key of the one member."""
-        made = self.ctl_json("key", "create", name, *options)
+        made = self.ctl_json("key", "create", name, "--organisation", "works", *options)
         return Key(made["key_id"], made["text"])
 
     def licence(self, tier: str, *options: str) -> Path:
