@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -76,7 +77,11 @@ class ControlClient:
         connection = http.client.HTTPConnection("localhost", timeout=self._timeout_seconds)
         connection.sock = self._connect()
         try:
-            connection.request(method, target, body=data, headers={"Accept": "application/json", **headers})
+            # Refused before the whole body was read: the answer says why.
+            with contextlib.suppress(BrokenPipeError):
+                connection.request(
+                    method, target, body=data, headers={"Accept": "application/json", **headers}
+                )
             response = connection.getresponse()
             answer = response.read(MAX_ANSWER_BYTES + 1)
         except TimeoutError as error:
