@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import signal
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 from gate_clients import (
@@ -228,9 +226,7 @@ def test_the_helper_killed_takes_triton_along_and_both_come_back_alone(busy: App
     assert len(busy.processes("triton")) == 1
     stubs = busy.processes("triton_python_backend_stub")
     assert len(stubs) == 1
-    tag = hashlib.sha256(os.fsencode(busy.state)).hexdigest()[:12]
-    regions = {path.name.split("-")[2] for path in Path("/dev/shm").glob(f"lotabots-{tag}-*")}
-    assert len(regions) == 1, "shared memory of this run only"
+    assert len(busy.shared_memory()) == 1, "shared memory of this run only"
 
 
 def _another(appliance: Appliance, before: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import importlib.util
 import json
@@ -167,10 +168,16 @@ class Appliance:
             os.kill(orphan.pid, signal.SIGKILL)
         assert not late, f"did not stop within {STOP_SECONDS:g} s: {late}"
         assert not orphans, f"left behind: {orphans}"
+        assert not self.shared_memory(), "Triton's shared memory was left behind"
 
     def remove(self) -> None:
         """Remove the folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def shared_memory(self) -> set[str]:
+        """The runs of Triton that have shared memory."""
+        tag = hashlib.sha256(os.fsencode(self.state)).hexdigest()[:12]
+        return {path.name.split("-")[2] for path in Path("/dev/shm").glob(f"lotabots-{tag}-*")}
 
     def processes(self, role: str = "") -> list[Process]:
         """The living processes of this appliance, of one role when it is given."""
