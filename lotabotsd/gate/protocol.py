@@ -19,6 +19,9 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from lotabotsd.foundation.codes import Code
 from lotabotsd.foundation.errors import problem
 
+from .outbox import Outbox
+
+SMALL_ANSWER_BYTES = 64 * 1024
 BODY_HIGH_WATER_BYTES = 256 * 1024
 _NEVER = float("inf")
 _ASGI: ASGIVersions = {"version": "3.0", "spec_version": "2.3"}
@@ -37,14 +40,15 @@ class Caps:
 
 def gate_protocol(caps: Caps) -> type[GateProtocol]:
     """The protocol class with these caps; uvicorn makes one instance per connection."""
-    return type("GateProtocol", (GateProtocol,), {"caps": caps})
+    return type("GateProtocol", (GateProtocol,), {"caps": caps, "outbox": Outbox()})
 
 
 class GateCycle(RequestResponseCycle):
     """One request and its answer. Beside what ASGI needs: the body without copies, an answer in one write."""
 
-    def __init__(self, **parts: Any) -> None:
+    def __init__(self, outbox: Outbox, **parts: Any) -> None:
         super().__init__(**parts)
+        self._outbox = outbox
         self._parts: list[bytes] = []
         self._held_bytes = 0
 
@@ -101,7 +105,13 @@ class GateCycle(RequestResponseCycle):
         head = b"".join(lines)
         if head.count(b"\n") != len(lines):
             raise RuntimeError("a header's value holds a line break")
-        self.transport.write(head if self.scope["method"] == "HEAD" else head + body)
+        if self.scope["method"] == "HEAD":
+            body = b""
+        if self.keep_alive and len(body) <= SMALL_ANSWER_BYTES:
+            self._outbox.write(self.transport, head + body)
+        else:
+            self._outbox.flush()
+            self.transport.writelines([head, body])
         self.response_complete = True
         self.message_event.set()
         if not self.keep_alive:
@@ -113,6 +123,7 @@ class GateProtocol(HttpToolsProtocol):
     """uvicorn's protocol, bounded in every direction."""
 
     caps: Caps
+    outbox: Outbox
     _header_bytes = 0
     _begun = False  # a byte of a request is there, and it is not answered yet
     _in_body = False
@@ -186,6 +197,7 @@ class GateProtocol(HttpToolsProtocol):
             "root_path": "",
         }
         cycle = GateCycle(
+            self.outbox,
             scope=self.scope,
             transport=self.transport,
             flow=self.flow,
@@ -230,6 +242,10 @@ class GateProtocol(HttpToolsProtocol):
             self._start_asgi_task(*self.pipeline.pop())
         else:
             self._set_due()
+
+    def shutdown(self) -> None:
+        self.outbox.flush()
+        super().shutdown()
 
     def send_400_response(self, msg: str) -> None:
         if not self._refused:
@@ -283,6 +299,7 @@ class GateProtocol(HttpToolsProtocol):
         """Answer outside the application, and close."""
         self._refused = True
         self._due = _NEVER
+        self.outbox.flush()  # the answer to a request before this one
         if self.transport.is_closing():
             return
         status, headers, body = problem_answer(problem(code, detail))

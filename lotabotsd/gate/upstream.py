@@ -17,6 +17,8 @@ import httptools
 from lotabotsd.foundation.codes import Code
 from lotabotsd.foundation.errors import LotaBotsError
 
+from .outbox import Outbox
+
 HIGH_WATER_BYTES = 256 * 1024
 LOW_WATER_BYTES = 64 * 1024
 _FORWARDED_ANSWER_HEADERS = frozenset({b"content-type", b"inference-header-content-length"})
@@ -46,7 +48,8 @@ class UpstreamAnswer:
 class Connection(asyncio.Protocol):
     """One connection to Triton, one request at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._loop = asyncio.get_running_loop()
@@ -93,7 +96,7 @@ class Connection(asyncio.Protocol):
     # -- httptools callbacks
     def on_message_begin(self) -> None:
         if self.complete:
-            self.close()  # an answer that nobody asked for: what comes after it cannot be trusted
+            raise httptools.HttpParserError("nobody asked")  # nothing more on this connection can be trusted
 
     def on_status(self, status: bytes) -> None:
         self.status = self._parser.get_status_code()
@@ -128,7 +131,7 @@ class Connection(asyncio.Protocol):
         self._chunks.clear()
         self._buffered = 0
         if len(body) <= LOW_WATER_BYTES:
-            self._transport.write(head + body)
+            self._outbox.write(self._transport, head + body)
             return
         self._transport.write(head)
         view = memoryview(body)
@@ -215,6 +218,7 @@ class UpstreamPool:
         self._max_idle = max_idle
         self._timeout_seconds = timeout_seconds
         self._idle: list[Connection] = []
+        self._outbox = Outbox()
         self.reachable = False  # until it answered once
 
     async def request(
@@ -259,7 +263,9 @@ class UpstreamPool:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                _, connection = await loop.create_unix_connection(Connection, self._path)
+                _, connection = await loop.create_unix_connection(
+                    lambda: Connection(self._outbox), self._path
+                )
         except (OSError, TimeoutError) as error:
             self.reachable = False
             raise LotaBotsError(Code.RUNTIME_UNAVAILABLE, "nothing listens at its socket") from error

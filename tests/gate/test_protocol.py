@@ -144,6 +144,63 @@ def test_kept_and_pipelined_requests_are_answered_in_order() -> None:
     serve(story)
 
 
+def test_an_answer_leaves_before_the_refusal_of_what_follows_it() -> None:
+    async def story(port: int) -> None:
+        good = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nhi"
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(good)
+        first = await asyncio.wait_for(reader.readuntil(b"hi"), 10)
+        writer.write(good + b"garbage\r\n\r\n")
+        rest = await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+        assert first.startswith(b"HTTP/1.1 200 OK")
+        assert problem_of(rest)["code"] == "request_malformed" or rest.startswith(b"HTTP/1.1 200 OK")
+
+    serve(story)
+
+
+def test_a_pause_between_two_requests_ends_the_connection_without_a_word() -> None:
+    quick = replace(CAPS, idle_timeout_seconds=0.05)
+
+    async def story(port: int) -> None:
+        answer = await talk(port, b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nhi")
+        assert answer.startswith(b"HTTP/1.1 200 OK")
+        assert answer.endswith(b"hi")
+
+    serve(story, quick)
+
+
+def test_the_deadline_of_one_request_is_not_that_of_the_next() -> None:
+    quick = replace(CAPS, header_timeout_seconds=0.3)
+
+    async def story(port: int) -> None:
+        one = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\n%d"
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for turn in range(5):  # together longer than one deadline
+            await asyncio.sleep(0.1)
+            writer.write(one % turn)
+            assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n%d" % turn), 10))[
+                :15
+            ] == b"HTTP/1.1 200 OK"
+        writer.write(b"POST / HTTP")
+        assert problem_of(await asyncio.wait_for(reader.read(), 10))["code"] == "request_timeout"
+        writer.close()
+
+    serve(story, quick)
+
+
+def test_a_line_break_in_a_header_of_ours_breaks_the_answer_not_the_protocol() -> None:
+    async def careless(scope: Any, receive: Any, send: Any) -> None:
+        exchange = Exchange(scope, receive, send, "id", 5)
+        await exchange.answer(200, [(b"x", b"1\r\nset-cookie: a")], b"")
+
+    async def story(port: int) -> None:
+        answer = await talk(port, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert b"set-cookie" not in answer
+
+    serve(story, app=careless)
+
+
 def test_a_chunked_body_and_expect_continue_are_understood() -> None:
     async def story(port: int) -> None:
         chunked = CLOSING + b"transfer-encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n"

@@ -137,6 +137,24 @@ def test_an_answer_that_breaks_off_is_a_failure(tmp_path: Path, words: bytes) ->
     run(tmp_path / "s", handler, story)
 
 
+def test_an_answer_that_nobody_asked_for_ends_its_connection(tmp_path: Path) -> None:
+    connections = 0
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await read_request(reader)
+        one = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n%02d"
+        writer.write(one % connections + one % 99)
+        await reader.read()
+
+    async def story(pool: UpstreamPool) -> None:
+        assert await whole(pool) == (200, b"01")
+        assert await whole(pool) == (200, b"02")
+
+    run(tmp_path / "s", handler, story)
+
+
 def test_silence_is_a_timeout(tmp_path: Path) -> None:
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
