@@ -181,8 +181,8 @@ class Inference:
         except LotaBotsError:
             serving.table.refund(ticket)
             raise
-        exchange.extra_headers += serving.rate_headers.of(ticket, clock.monotonic_ns(), clock.wall_ns())
         try:
+            exchange.extra_headers += serving.rate_headers.of(ticket, clock.monotonic_ns(), clock.wall_ns())
             await self._forward_and_answer(opened, reserved, body)
         except LotaBotsError as error:
             if not opened.closed:

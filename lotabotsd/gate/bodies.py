@@ -19,7 +19,8 @@ MAX_TENSORS = 64
 MAX_DIMENSIONS = 8
 MAX_ID_LENGTH = 256
 MAX_BINARY_HEADER_BYTES = 1 << 20
-MAX_INFLATE_RATIO = 100
+MAX_INFLATE_RATIO = 100  # beyond the first bytes: a blank page shrinks a thousandfold
+INFLATED_WITHOUT_RATIO = 16 << 20
 # Parameters that only the gate may set, or that reach into the server (advisories 5535, 5687, 5691, 5816).
 _REFUSED = frozenset({"sequence_id", "sequence_start", "sequence_end", "priority", "timeout", "headers"})
 
@@ -46,7 +47,7 @@ def inflate(encoding: bytes, body: bytes, limit_bytes: int) -> bytes:
         raise LotaBotsError(Code.REQUEST_MALFORMED, "the compressed body is damaged") from error
     if len(plain) > limit_bytes:
         raise LotaBotsError(Code.BODY_TOO_LARGE, f"inflated, it has more than {limit_bytes} bytes")
-    if len(plain) > MAX_INFLATE_RATIO * max(len(body), 1024):
+    if len(plain) > max(INFLATED_WITHOUT_RATIO, MAX_INFLATE_RATIO * len(body)):
         raise LotaBotsError(
             Code.BODY_TOO_LARGE, f"it inflates to more than {MAX_INFLATE_RATIO} times its size"
         )

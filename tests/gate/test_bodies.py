@@ -186,8 +186,13 @@ def test_bombs_and_damaged_compression_are_refused(encoding: bytes, data: bytes,
 
 def test_a_ratio_beyond_the_cap_is_refused_below_the_size_cap() -> None:
     with pytest.raises(LotaBotsError) as caught:
-        inflate(b"gzip", gzip.compress(bytes(1_000_000)), 64_000_000)
+        inflate(b"gzip", gzip.compress(bytes(20 << 20)), 64 << 20)
     assert caught.value.code is Code.BODY_TOO_LARGE
+
+
+def test_a_blank_page_may_shrink_as_much_as_it_likes() -> None:
+    blank = bytes(3 * 224 * 224 * 4)
+    assert inflate(b"gzip", gzip.compress(blank), 64 << 20) == blank
 
 
 def test_generate_bodies_are_flat_objects_without_refused_names() -> None:
