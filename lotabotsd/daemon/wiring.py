@@ -39,6 +39,7 @@ from lotabotsd.usage.outbox import Outbox
 
 from .appliance import Appliance
 from .bookkeeping import Bookkeeping
+from .first_start import refuse_torn_state
 from .gpus import Gpus
 from .health import Health
 from .models import LiveModels, wanted_of
@@ -94,6 +95,7 @@ class _Stores:
 def _open_stores(config: Config, clock: Clock, opened: ExitStack) -> _Stores:
     """Identities, ledger and licence, with everything counted that the journals hold."""
     paths = config.paths
+    refuse_torn_state(paths)
     pepper = load_or_create_pepper(paths.pepper)
     state = open_database(
         paths.state_db,

@@ -47,6 +47,33 @@ def test_everything_is_the_same_after_a_restart(open_one) -> None:
     assert [found.name for found in second.identity.list_organisations()] == ["Ours"]
 
 
+@pytest.mark.parametrize("gone", ["state.db", "policy/pepper", "keys/attestation.key"])
+def test_a_lost_part_of_the_state_is_refused_and_not_made_anew(open_one, gone) -> None:
+    first = open_one()
+    state = first.config.paths.state
+    first.close()
+    kept = (state / gone).read_bytes()
+    (state / gone).unlink()
+    with pytest.raises(LotaBotsError) as failure:
+        open_one()
+    assert failure.value.code is Code.DATABASE_DAMAGED
+    assert gone in failure.value.detail
+    assert "backup" in failure.value.hint
+    assert not (state / gone).exists()
+    (state / gone).write_bytes(kept)
+    (state / gone).chmod(0o600)
+    open_one()
+
+
+def test_a_first_start_that_broke_off_is_completed(open_one) -> None:
+    first = open_one()
+    state = first.config.paths.state
+    first.close()
+    (state / "appliance_id").unlink()
+    (state / "policy" / "pepper").unlink()
+    assert open_one().appliance_id.startswith("apl_")
+
+
 def test_a_new_limits_table_begins_with_what_the_ledger_counted_this_month(open_one, clock) -> None:
     appliance = open_one()
     window = month_window(clock.wall_ns())
