@@ -22,6 +22,8 @@ from lotabotsd.usage.records import Outcome
 
 MAX_AUTHORIZATION_BYTES = 256
 PROVEN_KEPT = 4_096
+LOOKS = 8  # at a policy that changes while a request is judged by it
+USED_HERE = frozenset({"infer", "predict", "attest", "models_read"})
 _UNIT_CODE = {"rate": Code.RATE_LIMITED, "concurrency": Code.CONCURRENCY_LIMITED, "quota": Code.QUOTA_SPENT}
 _UNIT_OUTCOME = {
     "rate": Outcome.REFUSED_RATE,
@@ -138,19 +140,41 @@ class Admission:
         return facts
 
     def reserve(self, grant: Grant, model: str, rows: int, now_ns: int, wall_ns: int) -> Reserved | Refused:
-        """Step 4: reserve in all scopes, all or nothing. `now_ns` is monotonic; `rows` are inferences."""
-        scopes = self._scopes_of(grant, model)
-        answer = self._table.reserve(scopes, rows, now_ns, month_window(wall_ns))
-        if isinstance(answer, Ticket):
-            return Reserved(answer, scopes)
-        if isinstance(answer, Busy):
-            return Refused(
-                Code.LIMITS_UNAVAILABLE,
-                "the limits table is locked",
-                Outcome.REFUSED_UNREADY,
-                retry_after_seconds=1,
+        """Step 4: reserve in all scopes, all or nothing. `now_ns` is monotonic; `rows` are inferences.
+
+        The body may have taken its time since steps 1 to 3: what they found must be in force still. The
+        table says so at the moment of the admission, and where it is not, the key is judged again.
+        """
+        for _ in range(LOOKS):
+            current = self._in_force(grant, model, wall_ns)
+            if isinstance(current, Refused):
+                return current
+            refused = self.standing(wall_ns) if rows else None  # what infers nothing needs no licence
+            if refused is not None:
+                return refused
+            scopes = self._scopes_of(current, model)
+            answer = self._table.reserve(
+                scopes, rows, now_ns, month_window(wall_ns), generation=self._policy.generation()
             )
-        return _refused(answer, wall_ns)
+            if isinstance(answer, Ticket):
+                return Reserved(answer, scopes)
+            if isinstance(answer, Refusal):
+                return _refused(answer, wall_ns)
+            if isinstance(answer, Busy):
+                return _unavailable("the limits table is locked")
+            self._policy.refresh()
+        return _unavailable("the limits table is made anew")
+
+    def _in_force(self, grant: Grant, model: str, wall_ns: int) -> Grant | Refused:
+        """The grant as it is now, if it still allows what it allowed when the request was identified."""
+        current = self._policy.grant(grant.key_id)
+        if current is None:
+            return Refused(Code.KEY_INVALID)
+        if current is not grant and (refused := _lost(grant, current, model)) is not None:
+            return refused
+        if wall_ns >= current.expires_at_ns:
+            return Refused(Code.KEY_EXPIRED, f"on {rfc3339(from_ns(current.expires_at_ns))}")
+        return current
 
     def _scopes_of(self, grant: Grant, model: str) -> tuple[Scope, ...]:
         """The scopes of a key with those of a model: the same tuple as long as neither changed."""
@@ -167,14 +191,34 @@ class Admission:
 
     def still_valid(self, grant: Grant, wall_ns: int) -> Refused | None:
         """Judge again what waited in a line: nothing after a revocation runs with the revoked key."""
-        if self._policy.grant(grant.key_id) is None:
-            return Refused(Code.KEY_INVALID)
-        return self.standing(wall_ns)
+        if self._table.generation > self._policy.generation():
+            self._policy.refresh()
+        current = self._in_force(grant, "", wall_ns)
+        return current if isinstance(current, Refused) else self.standing(wall_ns)
+
+
+def _lost(before: Grant, now: Grant, model: str) -> Refused | None:
+    """What a request that was identified by `before` must not do any more."""
+    secrets = {secret for secret, _ in before.secrets}
+    kept = secrets & {secret for secret, _ in now.secrets}
+    if not kept:
+        return Refused(Code.KEY_INVALID)
+    if kept != secrets:  # which one the request came with is forgotten by now
+        return _unavailable("the key was changed meanwhile")
+    if (before.permissions - now.permissions) & USED_HERE:
+        return Refused(Code.PERMISSION_DENIED, f"the key's role is {now.role!r} now")
+    if model and not allowed_model(now, model):
+        return Refused(Code.MODEL_NOT_IN_SCOPE, model)
+    return None
 
 
 def allowed_model(grant: Grant, model: str) -> bool:
     """Whether the key's scopes name this model."""
     return "*" in grant.models or model in grant.models
+
+
+def _unavailable(detail: str) -> Refused:
+    return Refused(Code.LIMITS_UNAVAILABLE, detail, Outcome.REFUSED_UNREADY, retry_after_seconds=1)
 
 
 def _refused(refusal: Refusal, wall_ns: int) -> Refused:

@@ -84,6 +84,8 @@ class Meter:
         request.closed = True
         self.open_requests -= 1
         charged = CHARGED[measured.outcome]
+        if ticket is not None and charged:  # a worker that dies right behind the CLOSE has charged it
+            self._table.closing(ticket, request.rows, self._journal.next_number)
         try:
             number = self._journal.append(
                 encode_close(

@@ -29,6 +29,7 @@ from lotabotsd.policy.reader import PolicyReader
 from lotabotsd.usage.journal import Journal
 
 from .admission import Admission
+from .aftermath import recorded_by
 from .application import Application
 from .decoders import Decoders
 from .durability import GroupCommit
@@ -39,11 +40,12 @@ from .readiness import Component, State
 from .server import make_server
 from .turns import Turns
 from .upstream import UpstreamPool
+from .watch import ALIVE, STARTED
 
 log = logging.getLogger("lotabots.gate")
 
 TICK_SECONDS = 0.05
-PROBE_TICKS = 10
+PROBE_SECONDS = 0.5
 FAREWELL_SECONDS = 0.5  # how long answers say "Connection: close" before the socket is let go
 PEPPER_BYTES = 32
 _PR_SET_PDEATHSIG = 1
@@ -92,16 +94,18 @@ class Worker:
             ByteBudget(gate.max_buffered_bytes // workers),
         )
 
-    async def run(self, started: Callable[[], None]) -> int:
+    async def run(self, started: Callable[[], None], alive: Callable[[], None] = lambda: None) -> int:
         """Serve until SIGTERM; then finish what runs, sync the journal and return 0.
 
-        Returns 1 when the journal broke: the parent starts a fresh worker with a fresh journal.
+        `started` is called when it accepts connections, `alive` every 50 ms. Returns 1 when the journal
+        broke: the parent starts a fresh worker with a fresh journal.
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
         server = make_server(Application(self._parts), self._config.gate, started)
-        ticking = asyncio.create_task(self._tick())
+        ticking = asyncio.create_task(self._tick(alive))
+        probing = asyncio.create_task(self._probe())
         serving = asyncio.create_task(server.serve(sockets=[self._listener]))
         await self._stopping.wait()
         self._parts.draining = True
@@ -110,7 +114,8 @@ class Worker:
         server.should_exit = True
         await serving
         ticking.cancel()
-        await asyncio.gather(ticking, return_exceptions=True)
+        probing.cancel()
+        await asyncio.gather(ticking, probing, return_exceptions=True)
         await self._close()
         return 1 if self._parts.problems.get(Component.JOURNAL) is State.FAILED else 0
 
@@ -118,15 +123,19 @@ class Worker:
         """Begin to stop, as SIGTERM does."""
         self._stopping.set()
 
-    async def _tick(self) -> None:
+    async def _tick(self, alive: Callable[[], None]) -> None:
         """Every 50 ms: open what is there now, apply a new policy, beat, notice a broken disk."""
-        count = 0
         while True:
             self._look_once()
-            if count % PROBE_TICKS == 0 and not self._parts.pool.reachable:
-                await self._probe_runtime()
-            count += 1
+            alive()
             await asyncio.sleep(TICK_SECONDS)
+
+    async def _probe(self) -> None:
+        """Notice that Triton is back; waits for it as long as it takes, so it is no part of the tick."""
+        while True:
+            if not self._parts.pool.reachable:
+                await self._probe_runtime()
+            await asyncio.sleep(PROBE_SECONDS)
 
     def _look_once(self) -> None:
         parts = self._parts
@@ -148,11 +157,16 @@ class Worker:
             return
         try:
             serving.policy.refresh()
-            serving.table.beat(time.monotonic_ns(), serving.policy.generation())
             parts.problems.pop(Component.POLICY, None)
         except LotaBotsError as error:
             log.error("%s", error, extra={"worker": self._worker, "code": error.code.value})
             parts.problems[Component.POLICY] = State.FAILED
+        try:
+            serving.table.beat(time.monotonic_ns(), serving.policy.generation())
+            parts.problems.pop(Component.LIMITS, None)
+        except LotaBotsError as error:
+            log.error("%s", error, extra={"worker": self._worker, "code": error.code.value})
+            parts.problems[Component.LIMITS] = State.FAILED
         self._judge_journal()
 
     def _judge_journal(self) -> None:
@@ -187,8 +201,9 @@ class Worker:
             policy.close()
             raise
         try:
-            if isinstance(table.settle_worker(self._worker), Busy):
+            if isinstance(table.settle_worker(self._worker, recorded_by(paths.journal, self._worker)), Busy):
                 raise LotaBotsError(Code.LIMITS_UNAVAILABLE, "the limits table is locked")
+            table.begin(self._epoch)
             if self._journal is None:
                 self._journal = Journal(
                     paths.journal,
@@ -238,7 +253,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--worker", type=int, required=True)
     parser.add_argument("--socket", type=int, required=True)
     parser.add_argument("--epoch", type=int, required=True)
-    parser.add_argument("--started", type=int, required=True)
+    parser.add_argument("--pipe", type=int, required=True)
     parser.add_argument("--parent", type=int, required=True)
     given = parser.parse_args(arguments)
     if not _end_with(given.parent):
@@ -250,15 +265,17 @@ def main(arguments: list[str] | None = None) -> int:
         return int(error.exit_code)
     set_up_logging(f"gate/{given.worker}", config.log.level)
 
-    def started() -> None:
-        os.write(given.started, b"1")
-        os.close(given.started)
+    os.set_blocking(given.pipe, False)
+
+    def say(what: bytes) -> None:
+        with contextlib.suppress(BlockingIOError):  # the parent is behind: it will hear enough
+            os.write(given.pipe, what)
 
     _spare_the_collector()
 
     async def run() -> int:
         worker = Worker(config, given.worker, given.epoch, socket.socket(fileno=given.socket))
-        return await worker.run(started)
+        return await worker.run(lambda: say(STARTED), lambda: say(ALIVE))
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(run())

@@ -35,7 +35,8 @@ def create_table(
     """Make a table and put it at `path`, replacing what was there.
 
     `fill` names (slot, tag, window id, rows used in that window). All its memory is claimed now, so that a
-    full tmpfs fails here and not as SIGBUS in a worker. Raises DISK_FULL, FILE_UNWRITABLE.
+    full tmpfs fails here and not as SIGBUS in a worker. Nobody admits by the replaced one any more: a worker
+    that has not noticed yet is told that its policy is too old. Raises DISK_FULL, FILE_UNWRITABLE.
     """
     geometry = Geometry(slots, workers)
     beside = path.with_name(f".{path.name}.{os.getpid()}.new")
@@ -53,12 +54,27 @@ def create_table(
             os.fchmod(descriptor, mode)
         finally:
             os.close(descriptor)
-        beside.rename(path)
+        _put_in_place(beside, path)
     except OSError as error:
         code = Code.DISK_FULL if error.errno in (errno.ENOSPC, errno.EDQUOT) else Code.FILE_UNWRITABLE
         raise LotaBotsError(code, f"{path}: {error.strerror}") from error
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _put_in_place(beside: Path, path: Path) -> None:
+    """Raises OSError."""
+    try:
+        before = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except (FileNotFoundError, PermissionError):
+        beside.rename(path)
+        return
+    try:
+        beside.rename(path)
+        if os.fstat(before).st_size >= layout.HEADER_BYTES:
+            os.pwrite(before, layout.UINT64.pack(layout.RETIRED), layout.GENERATION)
+    finally:
+        os.close(before)
 
 
 def adopt_or_create(

@@ -17,7 +17,7 @@ from lotabotsd.foundation.errors import Code, LotaBotsError
 MAGIC = b"LBLIMITS"
 LAYOUT = 1
 HEADER_BYTES = 4096
-WORKER_BYTES = 4096
+WORKER_BYTES = 8192
 SLOT_BYTES = 64
 CELL_BYTES = 24
 MAX_WORKERS = 254  # a worker's number + 1 fits into one byte
@@ -30,20 +30,33 @@ COUNTERS = 64  # per worker
 HEADER = struct.Struct("<8sIIIIIIIIQ16s")
 HEADER_CRC = 36
 GENERATION = 64  # of the policy; written by the daemon
+RETIRED = (1 << 64) - 1  # the generation of a table that another one replaced: nobody admits by it
 REPLAYS = 72  # intents of dead workers carried out by another
-HOLDER = 128  # one byte: 1 + the worker that holds the lock, or 0
+HOLDER = 128  # one byte: 1 + the worker that holds the lock, or 0; the lock is on this byte of the file
 DIRTY = 129  # one byte: 1 + the worker whose intent is being carried out, or 0
 
-# In a worker's page; only that worker writes there.
-WORKER = struct.Struct("<IIQQQ")  # pid, 0, heartbeat (monotonic ns), applied generation, progress
+# In a worker's page; only that worker writes there. As long as it lives it holds a lock on the first byte.
+WORKER = struct.Struct("<IIQQQQ")  # pid, 0, heartbeat (monotonic ns), applied generation, progress, epoch
 WORKER_PID = 0
 WORKER_BEAT = 8
+WORKER_EPOCH = 32  # of its journal
 COUNTER_AREA = 64
 INTENT_AREA = 1024
 INTENT_STATE = 0  # one byte: 1 complete
-INTENT_HEAD = struct.Struct("<BHI")  # at 1: count of entries, 0, CRC-32 of the entries
+INTENT_HEAD = struct.Struct(
+    "<BHI"
+)  # at 1: count of entries, 1 + the note it ends or 0, CRC-32 of the entries
 INTENT_ENTRIES = 16
 ENTRY_BYTES = 8 + SLOT_BYTES + CELL_BYTES
+# Notes: what is committed if a record reached the journal, for whoever looks after a worker that died then.
+NOTE_AREA = 2048
+NOTE_BYTES = 96
+NOTES = 64  # per worker
+NOTE_STATE = 0  # one byte: 1 in force
+NOTE_HEAD = struct.Struct(
+    "<BHIQQQ"
+)  # at 1: 0, count of slots, window id, record, rows reserved, rows charged
+NOTE_SLOTS = 32  # slot number and epoch, MAX_SCOPES times
 
 # tag, theoretical arrival (monotonic ns), window id, epoch, used, reserved, admitted, committed, refunded
 SLOT_FIELDS = "QQIIQQQQQ"
@@ -53,6 +66,8 @@ CELL_FIELDS = "IIIIQ"
 CELL = struct.Struct("<" + CELL_FIELDS)
 # ENTRIES[n] packs n entries: slot number, 0, the slot's new values, the new values of the worker's cell
 ENTRIES = tuple(struct.Struct("<" + ("II" + SLOT_FIELDS + CELL_FIELDS) * n) for n in range(MAX_SCOPES + 1))
+# NOTED[n] packs a note of n slots from its second byte on
+NOTED = tuple(struct.Struct(NOTE_HEAD.format + "II" * n) for n in range(MAX_SCOPES + 1))
 UINT32 = struct.Struct("<I")
 UINT64 = struct.Struct("<Q")
 

@@ -1,4 +1,4 @@
-"""The one lock of the limits table: an open-file-description lock, tried for at most 2 ms."""
+"""Open-file-description locks on single bytes of the limits table: one for changes, one per living worker."""
 
 from __future__ import annotations
 
@@ -6,15 +6,37 @@ import os
 import struct
 import time
 from collections.abc import Callable
-from fcntl import F_OFD_SETLK, F_UNLCK, F_WRLCK, fcntl
+from fcntl import F_OFD_GETLK, F_OFD_SETLK, F_UNLCK, F_WRLCK, fcntl
+
+from .layout import HOLDER
 
 BOUND_NS = 2_000_000
 _YIELDS = 8
 
-# struct flock on 64-bit Linux: type, whence, start, length (0: to the end), pid (0 for OFD locks); fcntl(2)
+# struct flock on 64-bit Linux: type, whence, start, length, pid (0 for OFD locks); fcntl(2)
 _FLOCK = struct.Struct("hhqqi4x")
-_LOCK = _FLOCK.pack(F_WRLCK, os.SEEK_SET, 0, 0, 0)
-_UNLOCK = _FLOCK.pack(F_UNLCK, os.SEEK_SET, 0, 0, 0)
+_LOCK = _FLOCK.pack(F_WRLCK, os.SEEK_SET, HOLDER, 1, 0)
+_UNLOCK = _FLOCK.pack(F_UNLCK, os.SEEK_SET, HOLDER, 1, 0)
+
+
+def take(descriptor: int, at: int) -> bool:
+    """Lock byte `at` for this open file description; False when another one holds it."""
+    try:
+        fcntl(descriptor, F_OFD_SETLK, _FLOCK.pack(F_WRLCK, os.SEEK_SET, at, 1, 0))
+    except (BlockingIOError, PermissionError):  # fcntl(2): EAGAIN or EACCES
+        return False
+    return True
+
+
+def let_go(descriptor: int, at: int) -> None:
+    """Unlock byte `at`. The kernel does it at the end of the process."""
+    fcntl(descriptor, F_OFD_SETLK, _FLOCK.pack(F_UNLCK, os.SEEK_SET, at, 1, 0))
+
+
+def is_taken(descriptor: int, at: int) -> bool:
+    """Whether another open file description holds byte `at` now; takes nothing."""
+    found = fcntl(descriptor, F_OFD_GETLK, _FLOCK.pack(F_WRLCK, os.SEEK_SET, at, 1, 0))
+    return bool(_FLOCK.unpack(found)[0] != F_UNLCK)
 
 
 def pause(attempt: int) -> None:

@@ -61,6 +61,7 @@ class Ticket:
     epochs: tuple[int, ...]  # of each scope's slot at admission
     is_open: bool = True
     slots: tuple[tuple[int, ...], ...] = ()  # each scope's slot as the admission left it (`rules.Slot`)
+    note: int = 0  # 1 + the place of its note (`Table.closing`)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,13 @@ class Busy:
     """The table's lock was not free within its bound. Nothing was changed."""
 
     holder: int | None  # the worker that holds it, when it said so
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """A newer policy than the asker's is in force. Nothing was changed: look at it and judge again."""
+
+    generation: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +122,10 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class WorkerCell:
-    """What a worker says of itself."""
+    """What a worker says of itself, and whether it lives, which the kernel says."""
 
     pid: int  # 0: none yet
     heartbeat_ns: int  # monotonic
     applied_generation: int  # of the policy
     progress: int  # tickets settled; grows while it works
+    lives: bool = True  # a process (running or stopped) is this worker

@@ -18,15 +18,18 @@ from lotabotsd.foundation.errors import Code, LotaBotsError
 from . import layout, rules
 from .file import adopt_or_create, create_table, current_boot_id, open_file
 from .intent import Intents
-from .layout import CELL, CELL_BYTES, SLOT, SLOT_BYTES, UINT32, UINT64, Geometry
-from .lock import TableLock
-from .scope import Busy, Refusal, Remaining, Scope, Ticket, Totals, WorkerCell
+from .layout import CELL, SLOT, SLOT_BYTES, UINT32, UINT64, Geometry
+from .lock import TableLock, is_taken, let_go, take
+from .notes import OwnNotes, notes_of
+from .scope import Busy, Refusal, Remaining, Scope, Stale, Ticket, Totals, WorkerCell
+from .settlement import Recorded, Settlement, nothing_recorded
 
 __all__ = [
     "Busy",
     "Refusal",
     "Remaining",
     "Scope",
+    "Stale",
     "Table",
     "Ticket",
     "Totals",
@@ -36,7 +39,6 @@ __all__ = [
     "current_boot_id",
 ]
 
-_SCAN_CELLS = 2048
 _BEAT = struct.Struct("<QQQ")  # heartbeat, applied generation, progress
 _COUNTERS = struct.Struct(f"<{layout.COUNTERS}Q")
 
@@ -65,6 +67,7 @@ class Table:
         self._intents = Intents(memory, geometry)
         self._mark = 0 if worker is None else worker + 1
         self._page = 0 if worker is None else geometry.worker_at(worker)
+        self._notes = OwnNotes(memory, self._page)
         self._late: list[tuple[Ticket, int | None]] = []
         self._progress = 0
 
@@ -80,8 +83,10 @@ class Table:
     ) -> Table:
         """Map the table at `path`; a worker also enters its process id.
 
-        A worker that succeeds a dead one of the same number calls `settle_worker` before its first reserve.
-        Raises FILE_UNREADABLE when there is none yet; LIMITS_TABLE_DAMAGED, also for another boot's.
+        A worker's number is its own until its process ends, whether it runs or is stopped. It calls
+        `settle_worker` for whoever had the number before, then `begin`, before its first reserve.
+        Raises FILE_UNREADABLE when there is none yet; LIMITS_TABLE_DAMAGED, also for another boot's;
+        LIMITS_UNAVAILABLE while the number is taken.
         """
         descriptor, geometry = open_file(path, current_boot_id() if boot_id is None else boot_id)
         if worker is not None and not 0 <= worker < geometry.workers:
@@ -89,6 +94,9 @@ class Table:
             raise LotaBotsError(
                 Code.LIMITS_TABLE_DAMAGED, f"it has room for {geometry.workers} workers, not for {worker}"
             )
+        if worker is not None and not take(descriptor, geometry.worker_at(worker)):
+            os.close(descriptor)
+            raise LotaBotsError(Code.LIMITS_UNAVAILABLE, f"worker {worker} still lives")
         memory = map_file(descriptor, geometry.file_bytes)
         table = cls(path, descriptor, memory, geometry, worker, make_lock(descriptor))
         if worker is not None:
@@ -121,21 +129,36 @@ class Table:
         *,
         cost: int = 1,
         window_ends_in_ns: int = 0,
-    ) -> Ticket | Refusal | Busy:
+        generation: int = layout.RETIRED,
+    ) -> Ticket | Refusal | Busy | Stale:
         """Admit a request of `rows` rows in all its scopes, or change nothing.
 
         `now_ns` is monotonic. The request takes `cost` from each rate. Windows never go back: when another
         worker already charges a later window, so does this request (`Ticket.window_id`).
         `window_ends_in_ns` becomes the Retry-After of a spent quota; the caller knows the wall clock.
+        `generation` is that of the policy the request was judged by: an older one than the table's admits
+        nobody. It is compared under the lock, so that after `set_generation` and one moment in which the
+        lock was free (`is_entered`) no admission follows an older policy, also not by a worker that was
+        stopped in between.
         """
         if self._worker is None:
             raise ValueError("only a worker can reserve")
         if not self._enter():
             return self._busy()
         try:
+            (in_force,) = UINT64.unpack_from(self._memory, layout.GENERATION)
+            if generation < in_force:
+                return Stale(in_force)
             return self._reserve(self._worker, scopes, rows, now_ns, window_id, cost, window_ends_in_ns)
         finally:
             self._leave()
+
+    def closing(self, ticket: Ticket, rows: int, record: int) -> None:
+        """Say before record `record` is written to the journal that the ticket is worth `rows` then.
+
+        So a worker that dies before its `commit` is settled as the journal says (`settle_worker`).
+        """
+        self._notes.put_down(ticket, rows, record)
 
     def commit(self, ticket: Ticket, rows: int) -> bool:
         """The request ran and `rows` rows are charged. See `refund` for the answer."""
@@ -211,7 +234,8 @@ class Table:
             if rules.holds(slot, cell, epoch):
                 values += (scope.slot, 0)
                 values += rules.closed(slot, cell, ticket.window_id, ticket.rows, rows)
-        self._intents.carry_out(self._worker, values)
+        self._intents.carry_out(self._worker, values, ticket.note)
+        self._notes.take_up(ticket)
 
     # -- the lock --------------------------------------------------------------------------------------
 
@@ -246,8 +270,16 @@ class Table:
                 self._leave()
 
     def _busy(self) -> Busy:
+        return Busy(self.holder())
+
+    def holder(self) -> int | None:
+        """The worker that holds the lock, as it said itself; it may be gone by now."""
         mark = self._memory[layout.HOLDER]
-        return Busy(mark - 1 if mark else None)
+        return mark - 1 if mark else None
+
+    def is_entered(self) -> bool:
+        """Whether another process holds the lock at this moment."""
+        return is_taken(self._descriptor, layout.HOLDER)
 
     def settle_late(self) -> int:
         """Settle the tickets that found the lock busy; how many are still left."""
@@ -264,8 +296,15 @@ class Table:
         return int(UINT64.unpack_from(self._memory, layout.GENERATION)[0])
 
     def set_generation(self, generation: int) -> None:
-        """Announce a new policy; the daemon alone does this, after its commit."""
+        """Announce a new policy; the daemon alone does this, after its commit.
+
+        Without the lock: the daemon has threads, and would hold it for as long as one of them computes.
+        """
         self._memory[layout.GENERATION : layout.GENERATION + 8] = UINT64.pack(generation)
+
+    def begin(self, epoch: int) -> None:
+        """Enter the epoch of this worker's journal, once nothing of its predecessor is open any more."""
+        self._put_own(layout.WORKER_EPOCH, UINT64.pack(epoch))
 
     def beat(self, now_ns: int, applied_generation: int) -> None:
         """Say that this worker lives, what policy it applies and how many tickets it settled."""
@@ -280,13 +319,19 @@ class Table:
         (value,) = UINT64.unpack_from(self._memory, self._page + at)
         self._put_own(at, UINT64.pack(value + amount))
 
+    @property
+    def worker_count(self) -> int:
+        """How many workers the table has room for."""
+        return self._geometry.workers
+
     def workers(self) -> list[WorkerCell]:
         """What every worker said last, by number."""
-        pages = (self._geometry.worker_at(worker) for worker in range(self._geometry.workers))
-        found = (layout.WORKER.unpack_from(self._memory, page) for page in pages)
-        return [
-            WorkerCell(pid, heartbeat, applied, progress) for pid, _, heartbeat, applied, progress in found
-        ]
+        return [self._cell(self._geometry.worker_at(worker)) for worker in range(self._geometry.workers)]
+
+    def _cell(self, page: int) -> WorkerCell:
+        pid, _, heartbeat, applied, progress, _ = layout.WORKER.unpack_from(self._memory, page)
+        lives = page == self._page or is_taken(self._descriptor, page)
+        return WorkerCell(pid, heartbeat, applied, progress, lives)
 
     def counters(self) -> list[tuple[int, ...]]:
         """The 64 counters of every worker, by number."""
@@ -320,40 +365,30 @@ class Table:
         """How often the half-done change of a dead worker was finished by another one."""
         return int(UINT64.unpack_from(self._memory, layout.REPLAYS)[0])
 
-    def settle_worker(self, worker: int) -> int | Busy:
-        """Refund everything that a dead worker had open; how many slots that touched.
+    def settle_worker(self, worker: int, recorded: Recorded = nothing_recorded) -> int | Busy:
+        """End everything that a dead worker had open; how many tickets and slots that touched.
 
-        Only once its process has ended and before its successor reserves. It can be called again after
-        Busy or a kill: what was done stays done. What its journal says it had finished is corrected in the
-        ledger; here the rows of its last moment are given back.
+        What `recorded` finds in its journal is committed (`closing`), the rest refunded: the table knows
+        what the ledger will charge. Busy as long as the worker lives, somebody else settles it, or the lock
+        is held. It can be called again after Busy or a kill: what was done stays done.
         """
-        with self._entered() as entered:  # finishes its last change, which may open cells
-            if not entered:
-                return self._busy()
-        settled = 0
-        cells = list(self._open_cells(worker))
-        for begin in range(0, len(cells), layout.MAX_SCOPES):
-            with self._entered() as entered:
-                if not entered:
-                    return self._busy()
-                settled += self._settle_cells(worker, cells[begin : begin + layout.MAX_SCOPES])
-        return settled
+        page = self._geometry.worker_at(worker)
+        mine = page == self._page
+        if not mine and not take(self._descriptor, page):
+            return Busy(None)
+        try:
+            settled = Settlement(self._memory, self._geometry, self._intents, self._entered).run(
+                worker, recorded
+            )
+        finally:
+            if not mine:
+                let_go(self._descriptor, page)
+        return self._busy() if settled is None else settled
 
-    def _open_cells(self, worker: int) -> Iterator[int]:
-        slots = self._geometry.slots
-        for first in range(0, slots, _SCAN_CELLS):
-            begin = self._geometry.cell_at(worker, first)
-            chunk = self._memory[begin : begin + min(_SCAN_CELLS, slots - first) * CELL_BYTES]
-            if chunk.strip(b"\0"):
-                cells = enumerate(CELL.iter_unpack(chunk), start=first)
-                yield from (slot for slot, cell in cells if cell[rules.CELL_IN_FLIGHT])
-
-    def _settle_cells(self, worker: int, slots: list[int]) -> int:
-        values: list[int] = []
-        for number in slots:
-            slot = SLOT.unpack_from(self._memory, self._geometry.slot_at(number))
-            cell = CELL.unpack_from(self._memory, self._geometry.cell_at(worker, number))
-            values += (number, 0)
-            values += rules.settled(slot, cell)
-        self._intents.carry_out(worker, values)
-        return len(slots)
+    def unsettled(self, worker: int, epoch: int) -> bool:
+        """Whether the settlement of a dead worker may still ask for records of this epoch of its journal."""
+        if worker >= self._geometry.workers:
+            return False
+        page = self._geometry.worker_at(worker)
+        (noted,) = UINT64.unpack_from(self._memory, page + layout.WORKER_EPOCH)
+        return bool(noted == epoch) and any(notes_of(self._memory, self._geometry, worker))

@@ -25,12 +25,14 @@ def offsets() -> dict[str, object]:
             "crc": layout.HEADER_CRC,
             "generation": layout.GENERATION,
             "replays": layout.REPLAYS,
+            "retired": layout.RETIRED,
             "holder": layout.HOLDER,
             "dirty": layout.DIRTY,
         },
         "worker": {
             "bytes": layout.WORKER_BYTES,
             "format": layout.WORKER.format,
+            "epoch": layout.WORKER_EPOCH,
             "counters": layout.COUNTER_AREA,
             "counter_count": layout.COUNTERS,
             "intent": layout.INTENT_AREA,
@@ -41,6 +43,14 @@ def offsets() -> dict[str, object]:
             "entry_bytes": layout.ENTRY_BYTES,
             "entry_format": layout.ENTRIES[1].format,
             "entries": layout.MAX_SCOPES,
+            "notes": layout.NOTE_AREA,
+            "note_bytes": layout.NOTE_BYTES,
+            "note_count": layout.NOTES,
+            "note_state": layout.NOTE_STATE,
+            "note_head": 1,
+            "note_head_format": layout.NOTE_HEAD.format,
+            "note_slots": layout.NOTE_SLOTS,
+            "note_format": layout.NOTED[1].format,
         },
         "slot": {"bytes": layout.SLOT_BYTES, "format": layout.SLOT.format},
         "cell": {"bytes": layout.CELL_BYTES, "format": layout.CELL.format},
@@ -60,11 +70,14 @@ def small_table(path: Path) -> dict[str, str]:
     licence = Scope("licence", 0, 0x1122334455667788, rate_per_minute=600, burst=5, quota=1_000)
     key = Scope("key", 1, 0xFEDCBA9876543210, concurrency=4)
     table = Table.open(path, 1, boot_id=BOOT)
-    for rows in (2, 3, 5):
+    table.begin(0x0102030405060708)
+    for record, rows in enumerate((2, 3, 5), start=300):
         ticket = table.reserve((licence, key), rows, 7_000_000_000, 202611)
         assert isinstance(ticket, Ticket)
+        if rows != 3:
+            table.closing(ticket, rows - 1, record)
         if rows == 2:
-            table.commit(ticket, 2)
+            table.commit(ticket, 1)
         elif rows == 3:
             table.refund(ticket)
     table.set_generation(258)
@@ -88,6 +101,9 @@ def test_every_area_fits_into_its_page() -> None:
     assert layout.HEADER.size == layout.SLOT.size == layout.SLOT_BYTES == 64
     assert layout.CELL.size == layout.CELL_BYTES
     assert layout.ENTRIES[layout.MAX_SCOPES].size == layout.MAX_SCOPES * layout.ENTRY_BYTES
+    assert layout.WORKER.size <= layout.COUNTER_AREA
     assert layout.COUNTER_AREA + 8 * layout.COUNTERS <= layout.INTENT_AREA
     end = layout.INTENT_AREA + layout.INTENT_ENTRIES + layout.MAX_SCOPES * layout.ENTRY_BYTES
-    assert end <= layout.WORKER_BYTES
+    assert end <= layout.NOTE_AREA
+    assert layout.NOTED[layout.MAX_SCOPES].size + 1 == layout.NOTE_BYTES
+    assert layout.NOTE_AREA + layout.NOTES * layout.NOTE_BYTES <= layout.WORKER_BYTES

@@ -51,12 +51,11 @@ class StoppingMap(mmap.mmap):
 
 @dataclass
 class Scene:
-    """Worker 0 dies; worker 1 looks after it. Worker 2 did some work before and lives on."""
+    """Worker 0 dies; worker 1 looks after it. Worker 2 died with a request open."""
 
     dying: Table
     memory: StoppingMap
     other: Table
-    third: Table
     ticket: Ticket  # open in the dying worker
 
 
@@ -91,11 +90,12 @@ def begin(path: Path) -> Scene:
     dying.commit(reserved(dying, 5), 5)
     dying.refund(reserved(dying, 6))
     reserved(third, 7)
-    return Scene(dying, memory, other, third, reserved(dying, 8))
+    third.close()
+    return Scene(dying, memory, other, reserved(dying, 8))
 
 
 def close(scene: Scene) -> None:
-    for table in (scene.dying, scene.other, scene.third):
+    for table in (scene.dying, scene.other):
         table.close()
 
 
@@ -162,7 +162,6 @@ def test_a_change_is_whole_or_not_at_all_wherever_it_is_stopped(
         assert all(one.balanced and one.used >= 2 for one in totals(successor))
         successor.close()
         scene.other.close()
-        scene.third.close()
     # From the dirty mark to its removal: one write per slot and cell in between.
     assert replays == 2 * len(SCOPES) + 1
 
@@ -181,7 +180,40 @@ def test_whoever_completes_a_change_can_be_killed_as_well(tmp_path: Path, change
     assert totals(scene.other) == after
     assert all(one.balanced for one in after)
     scene.other.close()
-    scene.third.close()
+
+
+def holds(journal: list[int], epoch: int, record: int) -> bool:
+    return record in journal
+
+
+@pytest.mark.parametrize("torn", [0, 1, 20, 70])
+def test_a_ticket_is_committed_exactly_when_its_record_was_written_wherever_the_worker_stops(
+    tmp_path: Path, torn: int
+) -> None:
+    def serve(scene: Scene, journal: list[int]) -> None:
+        scene.dying.closing(scene.ticket, 4, 17)
+        journal.append(17)
+        scene.dying.commit(scene.ticket, 4)
+
+    path = tmp_path / "table"
+    scene = begin(path)
+    before = scene.memory.left
+    serve(scene, [])
+    writes = before - scene.memory.left
+    close(scene)
+    ends = set()
+    for stop in range(writes):
+        scene, journal = begin(path), list[int]()
+        scene.memory.left, scene.memory.torn = stop, torn
+        kill(scene.dying, partial(serve, scene, journal))
+        for _ in range(2):
+            assert isinstance(scene.other.settle_worker(0, partial(holds, journal)), int)
+        for one in totals(scene.other):
+            assert one.balanced
+            assert (one.committed, one.used) == ((2, 9) if journal else (1, 5))
+        ends.add(bool(journal))
+        scene.other.close()
+    assert ends == {True, False}
 
 
 @pytest.mark.parametrize("stop", range(20))
@@ -191,6 +223,7 @@ def test_settling_that_was_killed_goes_on_where_it_stopped(tmp_path: Path, stop:
     dead = Table.open(path, 0, boot_id=BOOT)
     for slot in range(20):  # three batches
         assert isinstance(dead.reserve((Scope("key", slot, 5),), 2, NOW, NOVEMBER), Ticket)
+    dead.close()
     parent, memory = open_stopping(path, None)
     memory.left = 2 + stop * 3
     kill(parent, lambda: parent.settle_worker(0))
@@ -200,5 +233,4 @@ def test_settling_that_was_killed_goes_on_where_it_stopped(tmp_path: Path, stop:
         found = successor.totals(slot)
         assert isinstance(found, Totals)
         assert (found.admitted, found.refunded, found.open, found.reserved, found.held) == (1, 1, 0, 0, 0)
-    dead.close()
     successor.close()

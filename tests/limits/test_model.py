@@ -157,8 +157,10 @@ class TableBesideModel(RuleBasedStateMachine):
     @rule(worker=st.integers(0, WORKERS - 1), settler=st.integers(0, WORKERS - 1))
     def a_worker_dies(self, worker: int, settler: int) -> None:
         self.tables[worker].close()
+        if settler != worker:
+            assert isinstance(self.tables[settler].settle_worker(worker), int)
         self.tables[worker] = Table.open(self.path, worker, boot_id=BOOT)
-        self.tables[settler].settle_worker(worker)
+        assert isinstance(self.tables[worker].settle_worker(worker), int)
         for owner, _, requests in self.tickets:
             if owner == worker:
                 for request in requests:

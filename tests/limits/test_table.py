@@ -13,7 +13,17 @@ from lotabotsd.foundation.errors import Code, LotaBotsError
 from lotabotsd.limits import layout
 from lotabotsd.limits.assign import tag_of
 from lotabotsd.limits.lock import TableLock
-from lotabotsd.limits.table import Busy, Refusal, Remaining, Scope, Table, Ticket, Totals, create_table
+from lotabotsd.limits.table import (
+    Busy,
+    Refusal,
+    Remaining,
+    Scope,
+    Stale,
+    Table,
+    Ticket,
+    Totals,
+    create_table,
+)
 
 BOOT = b"0123456789abcdef"
 NOW = 3_600_000_000_000
@@ -28,12 +38,12 @@ def scope(kind: str, slot: int, name: str = "x", **limits: Any) -> Scope:
 LICENCE = scope("licence", 0, "appliance")
 
 
-def admitted(answer: Ticket | Refusal | Busy) -> Ticket:
+def admitted(answer: Ticket | Refusal | Busy | Stale) -> Ticket:
     assert isinstance(answer, Ticket), answer
     return answer
 
 
-def refused(answer: Ticket | Refusal | Busy) -> Refusal:
+def refused(answer: Ticket | Refusal | Busy | Stale) -> Refusal:
     assert isinstance(answer, Refusal), answer
     return answer
 
@@ -191,31 +201,24 @@ def test_an_old_ticket_does_not_touch_a_slot_that_came_back_to_its_owner(table: 
     assert totals(table, 1) == Totals(1, 1, 0, 0, 2, 0, 0, NOVEMBER)
 
 
-def test_a_dead_workers_open_requests_are_refunded(open_table: OpenTable) -> None:
-    dead, living = open_table(2), open_table(0)
-    limited = scope("key", 1, concurrency=3, quota=10)
-    dead.commit(admitted(dead.reserve((LICENCE, limited), 2, NOW, NOVEMBER)), 2)
-    lost = [admitted(dead.reserve((LICENCE, limited), 3, NOW, NOVEMBER)) for _ in range(2)]
-    kept = admitted(living.reserve((LICENCE, limited), 1, NOW, NOVEMBER))
-    assert living.settle_worker(2) == 2
-    assert totals(living, 1) == Totals(4, 1, 2, 1, 2, 1, 1, NOVEMBER)
-    assert living.settle_worker(2) == 0
-    living.commit(kept, 1)
-    dead.commit(lost[0], 3)  # nothing of it is open any more
-    assert totals(living, 1) == Totals(4, 2, 2, 0, 3, 0, 0, NOVEMBER)
+def test_a_policy_older_than_the_announced_one_admits_nobody(open_table: OpenTable) -> None:
+    daemon, worker = open_table(None), open_table(1)
+    daemon.set_generation(8)
+    assert worker.reserve((LICENCE,), 1, NOW, NOVEMBER, generation=7) == Stale(8)
+    assert totals(worker).admitted == 0
+    admitted(worker.reserve((LICENCE,), 1, NOW, NOVEMBER, generation=8))
+    admitted(worker.reserve((LICENCE,), 1, NOW, NOVEMBER, generation=9))  # read before it was announced
 
 
-def test_settling_reaches_every_slot_of_a_large_table(tmp_path: Path) -> None:
-    path = tmp_path / "large"
-    create_table(path, slots=5_000, workers=2, boot_id=BOOT, fill=[])
-    dead, parent = Table.open(path, 1, boot_id=BOOT), Table.open(path, None, boot_id=BOOT)
-    places = [0, 1, 2047, 2048, 4096, 4998, 4999, 17, 18, 19, 20]
-    for place in places:
-        admitted(dead.reserve((scope("key", place),), 1, NOW, NOVEMBER))
-    assert parent.settle_worker(1) == len(places)
-    assert [totals(parent, place).refunded for place in places] == [1] * len(places)
-    dead.close()
-    parent.close()
+def test_whether_somebody_is_within_a_change_is_seen_without_the_lock(open_table: OpenTable) -> None:
+    daemon, worker = open_table(None), open_table(1)
+    assert not daemon.is_entered()
+    with worker._entered():
+        assert daemon.is_entered()
+        assert daemon.holder() == 1
+        assert not worker.is_entered()  # another than itself
+    assert not daemon.is_entered()
+    assert daemon.holder() is None
 
 
 def test_what_finds_the_lock_busy_changes_nothing_or_is_settled_later(open_table: OpenTable) -> None:
@@ -281,13 +284,16 @@ def test_the_generation_and_heartbeats_are_seen_by_all(open_table: OpenTable) ->
 
 
 def test_counters_go_on_in_the_next_worker_of_the_number(open_table: OpenTable) -> None:
-    open_table(1).count(63, 5)
-    open_table(1).count(63)
+    first = open_table(1)
+    first.count(63, 5)
+    first.close()
+    successor = open_table(1)
+    successor.count(63)
     counters = open_table(None).counters()
     assert counters[1] == (0,) * 63 + (6,)
     assert counters[0] == (0,) * 64
     with pytest.raises(ValueError):
-        open_table(1).count(64)
+        successor.count(64)
 
 
 def test_the_daemon_neither_admits_nor_counts(open_table: OpenTable) -> None:
@@ -318,3 +324,10 @@ def test_a_replaced_table_is_noticed(table: Table, path: Path) -> None:
     assert table.replaced()
     path.unlink()
     assert table.replaced()
+
+
+def test_a_replaced_table_admits_nobody_and_its_tickets_still_end(table: Table, path: Path) -> None:
+    ticket = admitted(table.reserve((LICENCE,), 1, NOW, NOVEMBER, generation=7))
+    create_table(path, slots=8, workers=4, boot_id=BOOT, fill=[])
+    assert table.reserve((LICENCE,), 1, NOW, NOVEMBER, generation=7) == Stale(layout.RETIRED)
+    assert table.commit(ticket, 1)
