@@ -90,7 +90,7 @@ def _gate(appliance: Appliance) -> dict[str, Any]:
     workers = []
     for number, cell in enumerate(appliance.publishing.cells()[: appliance.workers]):
         age_ns = now_ns - cell.heartbeat_ns
-        state = "absent" if not cell.pid else "live" if age_ns <= SILENT_NS else "silent"
+        state = "absent" if not cell.lives else "live" if age_ns <= SILENT_NS else "silent"
         workers.append(
             {
                 "worker": number,
