@@ -10,6 +10,7 @@ from pathlib import Path
 from lotabotsd.foundation.clock import Clock
 
 from .batch import Batch, Cursor, Finding, FindingKind
+from .journal import FileOps
 from .ledger import Ledger
 from .records import (
     SEGMENT_HEADER_BYTES,
@@ -53,26 +54,34 @@ class Drainer:
     """Reads every worker's journal from where the ledger stopped.
 
     A worker that still writes is read up to its last whole record. One that let go of its last segment is
-    dead: what it left open was aborted.
+    dead: what it left open was aborted. Nothing is counted that a power cut could still take back.
     """
 
     def __init__(
-        self, journal: Path, ledger: Ledger, clock: Clock, *, batch_records: int = _BATCH_RECORDS
+        self,
+        journal: Path,
+        ledger: Ledger,
+        clock: Clock,
+        *,
+        batch_records: int = _BATCH_RECORDS,
+        files: FileOps = os,
     ) -> None:
         self._journal = journal
         self._ledger = ledger
         self._clock = clock
         self._batch_records = batch_records
+        self._files = files
 
     def drain_once(self) -> Drained:
         """One round over all journals. Raises what `Ledger.apply` does; a later round goes on from there."""
         done = Drained(self._clock.wall_ns())
-        files = list_segments(self._journal)
+        files, unseen = list_segments(self._journal)
+        done.problems.extend(unseen)
         for _epoch, group in groupby(files, key=lambda file: (file.worker, file.epoch)):
             for file in group:
                 if not self._drain_segment(file, done):
                     break
-        if self._journal.is_dir():
+        if not unseen and self._journal.is_dir():
             self._end_vanished(done)
         return done
 
@@ -91,7 +100,8 @@ class Drainer:
             return False
         try:
             successor = successor_exists(file)
-            round_ = _Round(self._ledger, file, cursor, final=released or successor, last=not successor)
+            disk = _Disk(self._files, descriptor, file.path.parent)
+            round_ = _Round(self._ledger, disk, file, cursor, final=released or successor, last=not successor)
             finished = round_.run(reader(descriptor), self._batch_records)
             done.records += round_.records
             done.damaged += round_.damaged
@@ -116,12 +126,14 @@ class Drainer:
         """Remove a counted segment; one with damage is kept under another name, the oldest ones make room."""
         try:
             if keep:
-                file.path.rename(file.path.with_name(file.path.name + DAMAGED))
+                self._files.rename(str(file.path), f"{file.path}{DAMAGED}")
                 kept = sorted(file.path.parent.glob(f"*{DAMAGED}"))
                 for old in kept[:-_KEPT_DAMAGED]:
-                    old.unlink(missing_ok=True)
+                    self._files.unlink(str(old))
             else:
-                file.path.unlink(missing_ok=True)
+                self._files.unlink(str(file.path))
+        except FileNotFoundError:
+            return  # another drain was faster
         except OSError as error:
             done.problems.append(f"{file.path}: {error.strerror or error}")
             return
@@ -132,9 +144,10 @@ class Drainer:
         unended = self._ledger.unended_epochs()
         if not unended:
             return
-        present = {(file.worker, file.epoch) for file in list_segments(self._journal)}
+        files, unseen = list_segments(self._journal)
+        present = {(file.worker, file.epoch) for file in files}
         for worker, epoch in unended:
-            if (worker, epoch) in present:
+            if unseen or (worker, epoch) in present:
                 continue
             cursor = self._ledger.cursor(worker, epoch)
             gone = Finding(FindingKind.MISSING_SEGMENT, worker, epoch, cursor.segment, cursor.offset)
@@ -143,16 +156,41 @@ class Drainer:
             done.damaged += self._ledger.apply(batch)
 
 
+@dataclass(frozen=True, slots=True)
+class _Disk:
+    """Makes durable what was read, before it counts: it may have been written and not synced yet."""
+
+    files: FileOps
+    descriptor: int
+    directory: Path
+
+    def sync_records(self) -> None:
+        """The segment's records. Raises OSError."""
+        self.files.fdatasync(self.descriptor)
+
+    def sync_names(self) -> None:
+        """The names of the segments. Raises OSError."""
+        directory = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self.files.fsync(directory)
+        finally:
+            os.close(directory)
+
+
 class _Round:
     """One reading of one segment."""
 
-    def __init__(self, ledger: Ledger, file: SegmentFile, cursor: Cursor, *, final: bool, last: bool) -> None:
+    def __init__(
+        self, ledger: Ledger, disk: _Disk, file: SegmentFile, cursor: Cursor, *, final: bool, last: bool
+    ) -> None:
         self._ledger = ledger
+        self._disk = disk
         self._file = file
         self._cursor = cursor
         self._final = final  # nothing more will be written to this segment
         self._last = last  # there is no later segment
         self._boot_id = ""
+        self._bad_header = ""  # what is wrong with it, until it is known whether records follow
         self._pending: list[tuple[int, Open | Close | None]] = []
         self._findings: list[Finding] = []
         self.records = 0
@@ -184,8 +222,7 @@ class _Round:
         try:
             header: SegmentHeader = decode_segment_header(data)
         except ValueError as error:
-            if self._final:
-                self._find(FindingKind.HEADER_DAMAGED, 0, str(error))
+            self._bad_header = str(error) if self._final else ""
             return True
         if (header.worker, header.epoch, header.segment) != (file.worker, file.epoch, file.segment):
             detail = f"worker {header.worker}, epoch {header.epoch:016x}, segment {header.segment}"
@@ -195,6 +232,7 @@ class _Round:
         return True
 
     def _take(self, item: Found, offset: int) -> None:
+        self._note_bad_header()
         try:
             record = decode(item.record)
         except ValueError as error:
@@ -204,11 +242,21 @@ class _Round:
             self._pending.append((record_number(item.record), record))
 
     def _note_end(self, end: End) -> None:
-        """Bytes behind the last record: a killed worker's last word, or, with a later segment, damage."""
-        if end.torn and self._last:
-            self._findings.append(self._finding(FindingKind.TORN_TAIL, end.offset, ""))
-        elif end.torn:
+        """Bytes behind the last record: a killed worker's last word, or, with a later segment, damage.
+
+        The last word may also be the header of a segment that it never came to use.
+        """
+        if self._last and (end.torn or self._bad_header):
+            self._findings.append(self._finding(FindingKind.TORN_TAIL, end.offset, self._bad_header))
+            return
+        self._note_bad_header()
+        if end.torn:
             self._find(FindingKind.DAMAGE, end.offset, "at the end of the segment")
+
+    def _note_bad_header(self) -> None:
+        if self._bad_header:
+            self._find(FindingKind.HEADER_DAMAGED, 0, self._bad_header)
+            self._bad_header = ""
 
     def _finding(self, kind: FindingKind, offset: int, detail: str) -> Finding:
         return Finding(kind, self._file.worker, self._file.epoch, self._file.segment, offset, detail=detail)
@@ -218,7 +266,10 @@ class _Round:
         self.damaged += 1
 
     def _flush(self, end: tuple[int, int], *, finished: bool = False) -> bool:
-        """Commit what is pending; False when another drain was faster: a later round begins anew."""
+        """Commit what is pending; False when another drain was faster: a later round begins anew.
+
+        Raises OSError.
+        """
         ended = finished and self._last
         if finished and not self._last:
             end = (self._file.segment + 1, SEGMENT_HEADER_BYTES)
@@ -230,6 +281,9 @@ class _Round:
             self._file.worker, self._file.epoch, self._boot_id, start, tuple(self._pending), end, ended,
             tuple(self._findings),
         )  # fmt: skip
+        self._disk.sync_records()
+        if start == Cursor() or end[0] != start.segment:
+            self._disk.sync_names()  # else a segment that the cursor stands in may be gone after a power cut
         if not self._ledger.apply(batch):
             return False
         self.records += len(self._pending)

@@ -7,6 +7,7 @@ allocated are converted at their first write, which makes every fdatasync commit
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -30,6 +31,7 @@ MIN_SEGMENT_BYTES = SEGMENT_HEADER_BYTES + 2 * MAX_RECORD_BYTES
 _ZEROS = bytes(256 * 1024)
 _SEGMENT_MODE = 0o640
 _DIRECTORY_MODE = 0o770
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)  # refused before anything was done
 
 
 class FileOps(Protocol):
@@ -40,6 +42,7 @@ class FileOps(Protocol):
     def fdatasync(self, descriptor: int, /) -> None: ...
     def fsync(self, descriptor: int, /) -> None: ...
     def rename(self, source: str, target: str, /) -> None: ...
+    def unlink(self, path: str, /) -> None: ...
 
 
 def in_a_thread(work: Callable[[], None]) -> None:
@@ -111,6 +114,7 @@ class Journal:
                 self._path.chmod(self._path.stat().st_mode & 0o7777 | _DIRECTORY_MODE)
             for leftover in self._path.glob(f"*{UNFINISHED}"):
                 leftover.unlink(missing_ok=True)
+            self._sync_names(directory)  # a segment is lost with the directory that it is in
             self._directory = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise self._unavailable("make the journal", error) from error
@@ -130,6 +134,11 @@ class Journal:
     def poisoned(self) -> bool:
         """Whether a sync failed (or the journal was closed): nothing more can be recorded here."""
         return bool(self._poison)
+
+    @property
+    def syncing(self) -> bool:
+        """Whether a sync is under way, so that another one would wait for it."""
+        return self._syncing.locked()
 
     def append(self, record: bytes) -> int:
         """Write one encoded record and return its number; it is in the kernel's hands, not yet durable.
@@ -208,13 +217,20 @@ class Journal:
         segment = self._segment + 1
         descriptor, unfinished = spare
         header = SegmentHeader(self._boot_id, self._worker, self._epoch, segment, self.written + 1)
+        renaming = False
         try:
             self._write_all(descriptor, encode_segment_header(header), 0)
+            renaming = True
             # Named and locked before the old one is let go: an unlocked last segment means a dead worker.
             self._files.rename(str(unfinished), str(self._path / segment_name(self._epoch, segment)))
         except OSError as error:
             self._discard(spare)
-            raise self._unavailable("begin a segment", error) from error
+            failure = self._unavailable("begin a segment", error)
+            if renaming and error.errno not in _NO_SPACE:
+                # Perhaps it has its name all the same: then the reader takes the old one as finished, and
+                # would free it with everything that is written behind this point.
+                self._poison = failure.detail
+            raise failure from error
         if self._descriptor >= 0:
             self._retired.append(self._descriptor)
         self._descriptor = descriptor
@@ -260,10 +276,18 @@ class Journal:
         return descriptor, path
 
     def _discard(self, unfinished: tuple[int, Path]) -> None:
-        """Give the space of an unused segment back."""
+        """Give the space of an unused segment back; what cannot be removed now is at the next start."""
         descriptor, path = unfinished
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._files.unlink(str(path))
         os.close(descriptor)
+
+    def _sync_names(self, directory: Path) -> None:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self._files.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
     def _write_all(self, descriptor: int, data: bytes, offset: int) -> None:
         done = 0

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .journal import segment_name, worker_directory
+from .journal import segment_name
 from .records import (
     MAX_RECORD_BYTES,
     RECORD_HEADER_BYTES,
@@ -18,7 +18,8 @@ from .records import (
 )
 
 DAMAGED = ".damaged"
-_NAME = re.compile(r"([0-9a-f]{16})-([0-9]{8})\.seg")
+_NAME = re.compile(r"([0-7][0-9a-f]{15})-([0-9]{8})\.seg")  # an epoch has 63 bits, as a ledger's integer
+_WORKER = re.compile(r"0|[1-9][0-9]{0,8}")
 _NOT_ZERO = re.compile(rb"[^\0]")
 _CHUNK_BYTES = 64 * 1024
 assert _CHUNK_BYTES >= 4 * MAX_RECORD_BYTES
@@ -61,18 +62,29 @@ class End:
 Read = Callable[[int, int], bytes]  # (offset, length) → at most that many bytes, fewer only at the end
 
 
-def list_segments(journal: Path) -> list[SegmentFile]:
-    """Every segment under the journal directory, in order; files of other names are ignored."""
-    found = []
-    for directory in journal.iterdir() if journal.is_dir() else ():
-        if not directory.name.isdecimal() or directory.is_symlink() or not directory.is_dir():
-            continue
-        worker = int(directory.name)
-        for path in directory.iterdir():
-            name = _NAME.fullmatch(path.name)
-            if name and worker_directory(journal, worker) == directory:
-                found.append(SegmentFile(worker, int(name.group(1), 16), int(name.group(2)), path))
-    return sorted(found)
+def list_segments(journal: Path) -> tuple[list[SegmentFile], list[str]]:
+    """Every segment under the journal directory, in order, and what could not be looked at.
+
+    Files of other names are ignored: the writer is less trusted than the reader.
+    """
+    found: list[SegmentFile] = []
+    problems: list[str] = []
+    for directory in _look_into(journal, problems):
+        if _WORKER.fullmatch(directory.name) and not directory.is_symlink():
+            worker = int(directory.name)
+            for path in _look_into(directory, problems):
+                name = _NAME.fullmatch(path.name)
+                if name:
+                    found.append(SegmentFile(worker, int(name.group(1), 16), int(name.group(2)), path))
+    return sorted(found), problems
+
+
+def _look_into(directory: Path, problems: list[str]) -> list[Path]:
+    try:
+        return list(directory.iterdir()) if directory.is_dir() else []
+    except OSError as error:
+        problems.append(f"{directory}: {error.strerror or error}")
+        return []
 
 
 def successor_exists(file: SegmentFile) -> bool:

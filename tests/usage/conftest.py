@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import importlib.util
 import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -16,7 +19,7 @@ from lotabotsd.foundation.clock import NANOSECONDS, FixedClock
 from lotabotsd.foundation.database import open_database
 from lotabotsd.foundation.keys import raw_public
 from lotabotsd.usage.drain import Drained, Drainer
-from lotabotsd.usage.journal import Journal, segment_name
+from lotabotsd.usage.journal import FileOps, Journal, segment_name
 from lotabotsd.usage.ledger import Ledger, Sealed, open_ledger
 from lotabotsd.usage.outbox import Outbox
 from lotabotsd.usage.records import (
@@ -30,6 +33,21 @@ from lotabotsd.usage.records import (
 from lotabotsd.usage.report import About, LicenceFacts
 from lotabotsd.usage.schema import APPLICATION_ID, MIGRATIONS
 
+SIMULATOR = Path(__file__).parents[1] / "simulators" / "crash_disk.py"
+
+
+def load_simulator() -> ModuleType:
+    """tests/simulators/crash_disk.py, loaded once."""
+    if "crash_disk" not in sys.modules:
+        spec = importlib.util.spec_from_file_location("crash_disk", SIMULATOR)
+        assert spec is not None
+        assert spec.loader is not None
+        module = sys.modules["crash_disk"] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    return sys.modules["crash_disk"]
+
+
+NO_SYNCS = load_simulator().NoSyncs()
 START = datetime(2026, 11, 23, 4, 10, tzinfo=UTC)
 ORGANISATION = "org_aaaaaaaaaaaaaaaa"
 KEY = "kkkkkkkkkkkk"
@@ -44,10 +62,10 @@ class Box:
     clock: FixedClock
     ledger: Ledger
     key: Ed25519PrivateKey = field(default_factory=lambda: Ed25519PrivateKey.from_private_bytes(bytes(32)))
+    files: FileOps = NO_SYNCS
 
-    @property
-    def journal(self) -> Path:
-        return self.path / "journal"
+    def __post_init__(self) -> None:
+        self.journal = self.path / "journal"
 
     @property
     def outbox(self) -> Outbox:
@@ -55,7 +73,10 @@ class Box:
 
     def worker(self, worker: int = 0, epoch: int = 1, segment_bytes: int = 65_536) -> Journal:
         """A live journal; nothing happens behind its back."""
-        return Journal(self.journal, worker, BOOT, epoch, segment_bytes, in_background=lambda work: None)
+        return Journal(
+            self.journal, worker, BOOT, epoch, segment_bytes,
+            files=self.files, in_background=lambda work: None,
+        )  # fmt: skip
 
     def open(self, journal: Journal, **changes: object) -> int:
         return journal.append(self.open_record(**changes))
@@ -94,7 +115,9 @@ class Box:
         return encode_close(**{**fields, **changes})  # type: ignore[arg-type]
 
     def drain(self, batch_records: int = 5_000) -> Drained:
-        return Drainer(self.journal, self.ledger, self.clock, batch_records=batch_records).drain_once()
+        return Drainer(
+            self.journal, self.ledger, self.clock, batch_records=batch_records, files=self.files
+        ).drain_once()
 
     def seal(self, *, cut: bool = False) -> Sealed:
         """Drain, then seal up to the drain's barrier, as the daemon does."""
@@ -164,6 +187,12 @@ class Image:
         descriptor = os.open(self.path(segment), os.O_RDONLY)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return descriptor
+
+
+@pytest.fixture(scope="session")
+def crash_disk() -> ModuleType:
+    """The disk that loses power."""
+    return load_simulator()
 
 
 @pytest.fixture(scope="session")

@@ -229,6 +229,41 @@ def test_a_segment_that_cannot_be_read_stops_only_its_own_epoch(box: Any, image:
     assert box.kinds() == ["unreadable"]
 
 
+def test_a_journal_that_may_not_be_read_is_a_problem_and_ends_nothing(box: Any, image: Any) -> None:
+    image.append(box.open_record())
+    image.write()
+    held = image.lock(0)
+    box.drain()
+    box.journal.chmod(0)
+    os.seteuid(65_534 if os.geteuid() == 0 else os.geteuid())  # root may read everything
+    try:
+        assert len(box.drain().problems) == 1
+    finally:
+        os.seteuid(os.getuid())
+        box.journal.chmod(0o770)
+        os.close(held)
+    assert (box.ledger.in_flight(), box.kinds()) == (1, [])
+
+
+def test_a_header_that_nothing_follows_is_the_last_word_of_a_killed_worker(box: Any, image: Any) -> None:
+    image.append(box.open_record())
+    image.append(box.close_record(1))
+    image.begin_segment()
+    image.segments[1] = image.segments[1][:20]
+    image.write()
+    assert box.drain().damaged == 0
+    assert (box.requests(), box.kinds()) == ({SERVED: 1}, ["torn_tail"])
+
+
+def test_a_damaged_header_in_the_middle_is_reported_though_nothing_follows(box: Any, image: Any) -> None:
+    image.begin_segment()
+    image.segments[0][20] ^= 1
+    image.begin_segment()
+    image.write()
+    assert box.drain().damaged == 1
+    assert box.kinds() == ["header_damaged"]
+
+
 def test_a_header_of_another_format_is_reported(box: Any, image: Any) -> None:
     image.append(box.open_record())
     image.segments[0][8:12] = (2).to_bytes(4, "little")

@@ -29,6 +29,7 @@ class FailingFiles:
     def __init__(self) -> None:
         self.fail: dict[str, list[int | None]] = {}  # call → errno per call, None for success
         self.short = False
+        self.fails_too_late = False  # a rename is carried out, and then said to have failed
         self.calls: list[str] = []
         self.during: Callable[[], None] = lambda: None
 
@@ -57,8 +58,15 @@ class FailingFiles:
         os.fsync(descriptor)
 
     def rename(self, source: str, target: str, /) -> None:
+        if self.fails_too_late:
+            os.rename(source, target)  # noqa: PTH104 - the very call
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
         self._enter("rename")
         os.rename(source, target)  # noqa: PTH104 - the very call
+
+    def unlink(self, path: str, /) -> None:
+        self._enter("unlink")
+        os.unlink(path)  # noqa: PTH108 - the very call
 
 
 @pytest.fixture
@@ -297,12 +305,43 @@ def test_a_rotation_that_fails_leaves_no_debris_and_is_tried_again(
     assert journal.durable == PER_SEGMENT + 1
 
 
+def test_a_rotation_of_unknown_outcome_poisons_the_journal(
+    journal: Journal, files: FailingFiles, tmp_path: Path
+) -> None:
+    """With the next segment in sight, the reader frees the one that would be written on."""
+    for _ in range(PER_SEGMENT):
+        journal.append(RECORD)
+    files.fails_too_late = True
+    with pytest.raises(LotaBotsError, match="begin a segment"):
+        journal.append(RECORD)
+    assert journal.poisoned
+    assert numbers(segment(tmp_path, 0)) == list(range(1, PER_SEGMENT + 1))
+
+
+def test_what_cannot_be_removed_is_left_for_the_next_start(
+    journal: Journal, files: FailingFiles, tmp_path: Path
+) -> None:
+    for _ in range(PER_SEGMENT):
+        journal.append(RECORD)
+    files.fail.update(rename=[errno.ENOSPC], unlink=[errno.EROFS])
+    with pytest.raises(LotaBotsError) as caught:
+        journal.append(RECORD)
+    assert caught.value.code is Code.JOURNAL_UNAVAILABLE
+    assert sorted(path.suffix for path in (tmp_path / "2").iterdir()) == [".new", ".seg"]
+    assert journal.append(RECORD) == PER_SEGMENT + 1
+
+
 def test_a_failed_preparation_in_the_background_harms_nothing(
     journal: Journal, files: FailingFiles, later: list[Callable[[], None]]
 ) -> None:
     files.fail["open"] = [errno.ENOSPC]
     later.pop()()
     assert journal.append(RECORD) == 1
+
+
+def test_the_directory_of_a_new_worker_is_made_durable_first(tmp_path: Path, files: FailingFiles) -> None:
+    Journal(tmp_path, 0, bytes(16), 1, MIN_SEGMENT_BYTES, files=files, in_background=lambda work: None)
+    assert files.calls == ["fsync", "open", "pwrite", "fsync", "pwrite", "rename"]
 
 
 @pytest.mark.parametrize("call", ["open", "pwrite", "fsync", "rename"])

@@ -135,12 +135,21 @@ def test_only_segments_are_listed_in_the_order_of_writing(tmp_path: Path) -> Non
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"")
     (tmp_path / "7").symlink_to(tmp_path / "1")
-    found = [(f.worker, f.epoch, f.segment) for f in list_segments(tmp_path)]
+    found = [(f.worker, f.epoch, f.segment) for f in list_segments(tmp_path)[0]]
     assert found == [(0, 9, 0), (0, 10, 2), (0, 10, 10), (1, 1, 0)]
 
 
+@pytest.mark.parametrize(
+    "name", ["0/8000000000000000-00000000.seg", "4294967296/0000000000000001-00000000.seg", "٣/x"]
+)
+def test_numbers_that_no_ledger_can_hold_are_ignored(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).parent.mkdir()
+    (tmp_path / name).write_bytes(b"")
+    assert list_segments(tmp_path) == ([], [])
+
+
 def test_a_journal_that_is_not_there_has_no_segments(tmp_path: Path) -> None:
-    assert list_segments(tmp_path / "missing") == []
+    assert list_segments(tmp_path / "missing") == ([], [])
 
 
 def test_segments_sort_by_epoch_and_number() -> None:
