@@ -1,0 +1,68 @@
+"""The smallest model package: an ONNX graph with one Identity node, written byte by byte. Pure.
+
+The appliance takes no package that brings its own Python code, so the model that is measured goes the way
+of every other: ONNX weights, which the embedded runtime serves from Triton's Python backend.
+Field numbers: onnx.proto of ONNX 1.16 (ModelProto, GraphProto, NodeProto, ValueInfoProto, TypeProto).
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+NAME = "bench_identity"
+INPUT, OUTPUT = "INPUT0", "OUTPUT0"
+_FLOAT = 1  # TensorProto.DataType
+CONFIGURATION = f"""name: "{NAME}"
+backend: "onnxruntime"
+max_batch_size: 64
+input [ {{ name: "{INPUT}" data_type: TYPE_FP32 dims: [ -1 ] }} ]
+output [ {{ name: "{OUTPUT}" data_type: TYPE_FP32 dims: [ -1 ] }} ]
+instance_group [ {{ kind: KIND_AUTO count: 1 }} ]
+"""
+
+
+def files() -> dict[str, bytes]:
+    """The files of the package by their path in it."""
+    content = {"config.pbtxt": CONFIGURATION.encode(), "1/model.onnx": graph()}
+    listed = "".join(
+        f'[[files]]\npath = "{path}"\nsha256 = "{hashlib.sha256(data).hexdigest()}"\n'
+        for path, data in content.items()
+    )
+    manifest = (
+        f'format = 1\nname = "{NAME}"\ntitle = "Identity, for measuring"\ntask = "other"\n'
+        f'licence = "Apache-2.0"\n{listed}[objective]\np99_milliseconds = 100.0\n'
+        "[embedded]\ninstances = 1\nthreads = 1\n"
+    )
+    return {**content, "package.toml": manifest.encode()}
+
+
+def graph() -> bytes:
+    """A ModelProto: OUTPUT0 = Identity(INPUT0), float32 of any batch and length."""
+    node = _text(1, INPUT) + _text(2, OUTPUT) + _text(4, "Identity")
+    body = _part(1, node) + _text(2, NAME) + _part(11, _tensor(INPUT)) + _part(12, _tensor(OUTPUT))
+    return _number(1, 8) + _part(7, body) + _part(8, _number(2, 13))
+
+
+def _tensor(name: str) -> bytes:
+    shape = b"".join(_part(1, _text(2, dimension)) for dimension in ("batch", "length"))
+    return _text(1, name) + _part(2, _part(1, _number(1, _FLOAT) + _part(2, shape)))
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes((*out, value))
+
+
+def _number(field: int, value: int) -> bytes:
+    return _varint(field << 3) + _varint(value)
+
+
+def _part(field: int, content: bytes) -> bytes:
+    return _varint(field << 3 | 2) + _varint(len(content)) + content
+
+
+def _text(field: int, content: str) -> bytes:
+    return _part(field, content.encode())
