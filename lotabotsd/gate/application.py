@@ -162,7 +162,7 @@ class Inference:
         serving, exchange, clock = self._serving, self._exchange, self._parts.clock
         body = await self._read()
         rows = self._judge(body)
-        reserved = self._reserve(rows)  # 4
+        reserved = await serving.reserve(self._grant, self._model.name, rows)  # 4
         if isinstance(reserved, Refused):
             record_refusal(serving, self._grant, self._model.name, self._identifier, reserved)
             await exchange.refuse_as(reserved)
@@ -215,12 +215,6 @@ class Inference:
         if self._route.verb is Verb.INFER:
             return judge_infer(body, header_length, self._model).rows
         return judge_generate(body, header_length).rows
-
-    def _reserve(self, rows: int) -> Reserved | Refused:
-        clock = self._parts.clock
-        return self._serving.admission.reserve(
-            self._grant, self._model.name, rows, clock.monotonic_ns(), clock.wall_ns()
-        )
 
     async def _forward_and_answer(self, opened: OpenRequest, reserved: Reserved, body: bytes) -> None:
         parts, serving = self._parts, self._serving

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 
 from lotabotsd.foundation.clock import Clock
 from lotabotsd.foundation.codes import Code
 from lotabotsd.foundation.config import Config
 from lotabotsd.limits.table import Table
+from lotabotsd.policy.grant import Grant
 from lotabotsd.policy.reader import PolicyReader
 
-from .admission import Admission
+from .admission import Admission, Refused, Reserved
 from .decoders import Decoders
 from .exchange import ByteBudget
 from .metering import Meter
@@ -18,6 +20,9 @@ from .rate_headers import RateHeaders
 from .readiness import Component, Readiness, State
 from .turns import Turns
 from .upstream import UpstreamPool
+
+LOCK_ATTEMPTS = 8
+LOCK_PAUSE_SECONDS = 0.005
 
 
 @dataclass(slots=True)
@@ -30,6 +35,18 @@ class Serving:
     meter: Meter
     clock: Clock
     rate_headers: RateHeaders = field(default_factory=RateHeaders)
+
+    async def reserve(self, grant: Grant, model: str, rows: int) -> Reserved | Refused:
+        """Step 4, tried again for a moment while another worker holds the table's lock."""
+        for _ in range(LOCK_ATTEMPTS - 1):
+            answer = self._try_to_reserve(grant, model, rows)
+            if not isinstance(answer, Refused) or answer.code is not Code.LIMITS_UNAVAILABLE:
+                return answer
+            await asyncio.sleep(LOCK_PAUSE_SECONDS)  # its holder may wait for our processor
+        return self._try_to_reserve(grant, model, rows)
+
+    def _try_to_reserve(self, grant: Grant, model: str, rows: int) -> Reserved | Refused:
+        return self.admission.reserve(grant, model, rows, self.clock.monotonic_ns(), self.clock.wall_ns())
 
 
 @dataclass(slots=True)

@@ -55,8 +55,7 @@ async def open_door_with_key(
 
     Raises catalogue errors.
     """
-    clock = parts.clock
-    reserved = serving.admission.reserve(grant, route.model, 0, clock.monotonic_ns(), clock.wall_ns())
+    reserved = await serving.reserve(grant, route.model, 0)
     if isinstance(reserved, Refused):
         await exchange.refuse_as(reserved)
         return

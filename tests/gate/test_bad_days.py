@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from lotabotsd.foundation.clock import NANOSECONDS, SystemClock
 from lotabotsd.identity.api_key import format_api_key
+from lotabotsd.limits.lock import TableLock
 
 PEPPER = bytes(range(32))
 KEY_ID = "K" * 12
@@ -181,3 +183,28 @@ def test_a_version_that_is_not_there_is_404_and_nothing_to_try_again(rig: Any) -
     rig.publish()
     rig.run(story)
     assert rig.outcomes() == {"refused_policy": 1}
+
+
+def test_a_lock_that_is_held_for_a_moment_refuses_nobody(rig: Any) -> None:
+    async def story(rig: Any) -> None:
+        await rig.ready()
+        holder = await hold_the_lock(rig)
+        asking = asyncio.create_task(rig.infer())
+        await asyncio.sleep(0.01)
+        holder.release()
+        assert (await asking).status == 200
+        holder = await hold_the_lock(rig)
+        answer = await rig.infer()
+        assert (answer.status, answer.json()["code"]) == (503, "limits_unavailable")
+        holder.release()
+
+    rig.publish()
+    rig.run(story)
+
+
+async def hold_the_lock(rig: Any) -> TableLock:
+    """Hold the table's lock as another process would: through a descriptor of its own."""
+    lock = TableLock(os.open(rig.config.paths.limits_table, os.O_RDWR | os.O_CLOEXEC))
+    while not lock.acquire():
+        await asyncio.sleep(0.001)
+    return lock
