@@ -25,6 +25,8 @@ def main() -> int:
     parser.add_argument("--dir", type=Path)
     parser.add_argument("--port", type=int)
     chosen = parser.parse_args()
+    if chosen.port is not None and not 0 <= chosen.port <= 65_535:
+        parser.error(f"argument --port: {chosen.port} is no port: give 0 to 65535")
     temporary = None
     folder = chosen.dir or ROOT / "demo-data"
     if chosen.once and chosen.dir is None:
