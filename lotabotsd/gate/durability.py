@@ -21,8 +21,18 @@ class Syncable(Protocol):
     """What is asked of a journal here."""
 
     @property
+    def written(self) -> int:
+        """The number of the last record that was given to the kernel."""
+        ...
+
+    @property
     def durable(self) -> int:
         """The number of records that survive a power cut."""
+        ...
+
+    @property
+    def syncing(self) -> bool:
+        """Whether somebody syncs now, so that `sync` would wait for him first."""
         ...
 
     def sync(self) -> None:
@@ -40,7 +50,24 @@ class GroupCommit:
         self._last_sync_ns = INLINE_BELOW_NS  # the first one goes to a thread: nothing is known yet
         self._waiting = 0
         self._running: asyncio.Task[None] | None = None
-        self.stuck = False
+        self._started_ns = 0
+        self._given_up = False
+
+    @property
+    def stuck(self) -> bool:
+        """Whether a sync has been under way for too long: nobody can be answered until it returns."""
+        if self._running is None:
+            return False
+        return self._given_up or time.monotonic_ns() - self._started_ns > self._stuck_seconds * 1e9
+
+    def keep_up(self) -> None:
+        """Begin to make durable what nobody waits for; called every 50 ms.
+
+        In mode "process" this is what bounds the loss by a power cut, in mode "power" it covers refusals and
+        the OPENs of long requests.
+        """
+        if self._running is None and self._journal.durable < self._journal.written:
+            self._begin()
 
     async def durable(self, number: int, *, alone: bool) -> None:
         """Return when record `number` is durable (at once in mode "process").
@@ -52,27 +79,29 @@ class GroupCommit:
             return
         if self._journal.durable >= number:
             return
-        if alone and self._waiting == 0 and self._running is None and self._last_sync_ns < INLINE_BELOW_NS:
+        quick = self._last_sync_ns < INLINE_BELOW_NS and not self._journal.syncing
+        if alone and quick and self._waiting == 0 and self._running is None:
             started = time.monotonic_ns()
             self._journal.sync()
             self._last_sync_ns = time.monotonic_ns() - started
             return
         self._waiting += 1
         try:
-            while self._journal.durable < number:
-                await self._share_a_sync()
+            async with asyncio.timeout(self._stuck_seconds):
+                while self._journal.durable < number:
+                    await asyncio.shield(self._running or self._begin())
+        except TimeoutError as error:
+            self._given_up = True
+            raise LotaBotsError(Code.JOURNAL_UNAVAILABLE, "the disk does not finish writing") from error
         finally:
             self._waiting -= 1
 
-    async def _share_a_sync(self) -> None:
-        if self._running is None:
-            self._running = asyncio.get_running_loop().create_task(self._sync_in_a_thread())
-        try:
-            async with asyncio.timeout(self._stuck_seconds):
-                await asyncio.shield(self._running)
-        except TimeoutError as error:
-            self.stuck = True
-            raise LotaBotsError(Code.JOURNAL_UNAVAILABLE, "the disk does not finish writing") from error
+    def _begin(self) -> asyncio.Task[None]:
+        self._started_ns = time.monotonic_ns()
+        self._given_up = False
+        self._running = asyncio.get_running_loop().create_task(self._sync_in_a_thread())
+        self._running.add_done_callback(_look_at_failure)
+        return self._running
 
     async def _sync_in_a_thread(self) -> None:
         started = time.monotonic_ns()
@@ -80,5 +109,10 @@ class GroupCommit:
             await asyncio.to_thread(self._journal.sync)
         finally:
             self._last_sync_ns = time.monotonic_ns() - started
-            self.stuck = False
             self._running = None
+
+
+def _look_at_failure(ended: asyncio.Task[None]) -> None:
+    """Nobody may be waiting: the journal is poisoned then, and the worker's next look sees that."""
+    if not ended.cancelled():
+        ended.exception()

@@ -124,9 +124,10 @@ class Worker:
         self._stopping.set()
 
     async def _tick(self, alive: Callable[[], None]) -> None:
-        """Every 50 ms: open what is there now, apply a new policy, beat, notice a broken disk."""
+        """Every 50 ms: open what is there now, apply a new policy, beat, sync, notice a broken disk."""
         while True:
             self._look_once()
+            self._judge_journal()
             alive()
             await asyncio.sleep(TICK_SECONDS)
 
@@ -167,17 +168,22 @@ class Worker:
         except LotaBotsError as error:
             log.error("%s", error, extra={"worker": self._worker, "code": error.code.value})
             parts.problems[Component.LIMITS] = State.FAILED
-        self._judge_journal()
 
     def _judge_journal(self) -> None:
-        """A journal that failed once may have lost pages: this worker makes way for a fresh one."""
-        assert self._journal is not None
-        assert self._commit is not None
-        if self._journal.poisoned and not self._stopping.is_set():
-            log.error("the usage journal failed", extra={"worker": self._worker})
-            self._parts.problems[Component.JOURNAL] = State.FAILED
-            self._stopping.set()
-        elif self._commit.stuck:
+        """Bound what a power cut can take, and see a broken disk.
+
+        A journal that failed once may have lost pages: this worker makes way for a fresh one.
+        """
+        if self._journal is None or self._commit is None:
+            return
+        if self._journal.poisoned:
+            if not self._stopping.is_set():
+                log.error("the usage journal failed", extra={"worker": self._worker})
+                self._parts.problems[Component.JOURNAL] = State.FAILED
+                self._stopping.set()
+            return
+        self._commit.keep_up()
+        if self._commit.stuck:
             self._parts.problems[Component.JOURNAL] = State.STALE
         elif self._parts.problems.get(Component.JOURNAL) is State.STALE:
             del self._parts.problems[Component.JOURNAL]

@@ -17,6 +17,7 @@ class FakeJournal:
     def __init__(self) -> None:
         self.written = 0
         self.durable = 0
+        self.syncing = False
         self.syncs = 0
         self.failing = False
         self.gate = threading.Event()
@@ -77,6 +78,57 @@ def test_mode_process_waits_for_nothing() -> None:
         assert journal.syncs == 0
 
     asyncio.run(story())
+
+
+def test_what_nobody_waits_for_is_synced_beside_the_loop() -> None:
+    async def story() -> None:
+        journal = FakeJournal()
+        journal.written = 3
+        commit = GroupCommit(journal, power_safe=False)
+        commit.keep_up()
+        commit.keep_up()  # one at a time
+        while journal.durable < 3:
+            await asyncio.sleep(0)
+        assert journal.syncs == 1
+        assert threading.get_ident() not in journal.threads
+        while commit._running is not None:
+            await asyncio.sleep(0)
+        commit.keep_up()  # nothing new
+        assert commit._running is None
+
+    asyncio.run(asyncio.wait_for(story(), 10))
+
+
+def test_a_background_sync_that_fails_or_hangs_is_noticed_without_a_waiter() -> None:
+    async def story() -> None:
+        journal = FakeJournal()
+        journal.written = 1
+        journal.gate.clear()
+        journal.failing = True
+        commit = GroupCommit(journal, power_safe=False, stuck_seconds=0.01)
+        commit.keep_up()
+        assert not commit.stuck
+        while not commit.stuck:
+            await asyncio.sleep(0.001)
+        journal.gate.set()
+        while commit._running is not None:
+            await asyncio.sleep(0)
+        assert not commit.stuck
+
+    asyncio.run(asyncio.wait_for(story(), 10))
+
+
+def test_a_lonely_request_does_not_wait_on_the_loop_behind_another_sync() -> None:
+    async def story() -> None:
+        journal = FakeJournal()
+        commit = GroupCommit(journal, power_safe=True)
+        commit._last_sync_ns = 10
+        journal.written = 1
+        journal.syncing = True  # the background after a rotation
+        await commit.durable(1, alone=True)
+        assert threading.get_ident() not in journal.threads
+
+    asyncio.run(asyncio.wait_for(story(), 10))
 
 
 def test_a_failed_sync_reaches_every_waiter() -> None:
