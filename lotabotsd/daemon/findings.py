@@ -51,7 +51,7 @@ def _runtime(runtime: Status) -> Iterator[Finding]:
             "note",
             "runtime_embedded",
             "the embedded runtime is for evaluation: an old Triton, without GPU",
-            'for production set runtime.kind = "container"',
+            "not for production; the container runtime comes with a later release",
         )
 
 

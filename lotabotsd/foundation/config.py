@@ -37,6 +37,19 @@ def _host_port(value: str) -> str | None:
     return None
 
 
+def _runtime_kind(value: str) -> str | None:
+    if value == "container":
+        return "is not part of this release: use embedded (the container runtime comes with a later one)"
+    return _one_of("embedded")(value)
+
+
+def _plain_path(value: str) -> str | None:
+    # Triton starts its Python stub through a shell line without quotes.
+    if value and not re.fullmatch(r"/[A-Za-z0-9._+@=:,/-]*", value):
+        return "must be an absolute path without white space or shell characters"
+    return None
+
+
 def _workers(value: int | str) -> str | None:
     if value == "auto" or (isinstance(value, int) and 1 <= value <= 32):
         return None
@@ -64,8 +77,8 @@ class ApplianceConfig:
             else "must be 1 to 63 letters, digits, dots or hyphens"
         ),
     )
-    state_directory: str = "/var/lib/lotabots"
-    run_directory: str = "/run/lotabots"
+    state_directory: str = key("/var/lib/lotabots", _plain_path)
+    run_directory: str = key("/run/lotabots", _plain_path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +113,8 @@ class GateConfig:
 class RuntimeConfig:
     """`[runtime]`"""
 
-    kind: str = key("embedded", _one_of("embedded", "container"))
-    python: str = ""
+    kind: str = key("embedded", _runtime_kind)
+    python: str = key("", _plain_path)
     image: str = ""
     start_timeout_seconds: float = key(120.0, _between(1, 3_600))
     drain_seconds: float = key(30.0, _between(0, 3_600))
@@ -132,7 +145,6 @@ class UsageConfig:
     segment_bytes: int = key(4 * 1024 * 1024, _between(64 * 1024, 1 << 30))
     drain_seconds: float = key(1.0, _between(0.05, 60))
     reserve_bytes: int = key(16 * 1024 * 1024, _between(0, 1 << 34))
-    retention_days: int = key(400, _between(31, 3_650))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,10 @@ The databases are opened through sqlite-utils; SQL is written out where it is us
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -36,9 +37,12 @@ def open_database(path: Path, *, application_id: int, migrations: Sequence[str])
     Autocommit is on: group statements with `transaction(db)`.
     Raises DATABASE_DAMAGED when the file is no SQLite database, another application's, or too new;
     FILE_UNWRITABLE, DISK_FULL or ALREADY_RUNNING when it cannot be opened for writing.
+    A new file is its owner's alone (0600); SQLite gives its companions the same mode.
     """
     import sqlite_utils  # here, so that the gate, which only reads, does not load it
 
+    with suppress(OSError):  # SQLite says below what is wrong
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     try:
         connection = sqlite3.connect(
             path, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_MS / 1000

@@ -7,12 +7,16 @@ import grp
 import os
 import socket
 import struct
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import Code, LotaBotsError
 
 SD_LISTEN_FDS_START = 3
+WATCHDOG = "WATCHDOG=1"
+NOTIFY_ATTEMPTS = 20
+NOTIFY_PAUSE_SECONDS = 0.01
 _SO_PEERGROUPS = 59  # Linux 4.13; not named by Python's socket module
 _PEERGROUPS_BYTES = 1_024  # the most that Python's getsockopt takes: 256 groups
 
@@ -124,16 +128,26 @@ def inherited_sockets(environment: dict[str, str], pid: int) -> list[tuple[str, 
 
 
 def sd_notify(state: str, environment: dict[str, str] | None = None) -> None:
-    """Tell the service manager something (sd_notify(3)); silently nothing when there is none."""
+    """Tell the service manager something (sd_notify(3)); silently nothing when there is none.
+
+    Never waits: a service manager that does not read for a while must not stop the caller. A watchdog's
+    sign of life comes again anyway; what is said once (READY, STOPPING) is tried for a moment.
+    """
     address = (os.environ if environment is None else environment).get("NOTIFY_SOCKET", "")
     if not address:
         return
     target = "\0" + address[1:] if address.startswith("@") else address
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notifier:
-        try:
-            notifier.sendto(state.encode(), target)
-        except OSError:
-            return  # the service manager went away; there is nobody to tell
+        notifier.setblocking(False)
+        for _ in range(1 if state == WATCHDOG else NOTIFY_ATTEMPTS):
+            try:
+                notifier.sendto(state.encode(), target)
+            except BlockingIOError:
+                time.sleep(NOTIFY_PAUSE_SECONDS)  # its queue is full
+            except OSError:
+                return  # the service manager went away; there is nobody to tell
+            else:
+                return
 
 
 def watchdog_seconds(environment: dict[str, str] | None = None) -> float | None:

@@ -54,7 +54,12 @@ def test_values_arrive_in_their_types() -> None:
         ("[limits]\nslots = '64'\n", "c.toml:2: limits.slots must be a whole number, not '64'"),
         ("[limits]\nslots = 63\n", "c.toml:2: limits.slots must be between 64 and 4194304, not 63"),
         ("[log]\nlevel = 1\n", "c.toml:2: log.level must be text, not 1"),
-        ("[runtime]\nkind = 'x'\n", "c.toml:2: runtime.kind must be one of embedded, container, not 'x'"),
+        ("[runtime]\nkind = 'x'\n", "c.toml:2: runtime.kind must be one of embedded, not 'x'"),
+        (
+            "[appliance]\nstate_directory = '/var/lib/lota bots'\n",
+            "c.toml:2: appliance.state_directory must be an absolute path without white space or shell "
+            "characters, not '/var/lib/lota bots'",
+        ),
         ("[report]\npseudonyms = 1\n", "c.toml:2: report.pseudonyms must be true or false, not 1"),
         ("[models]\nenabled = ['a', 1]\n", "c.toml:2: models.enabled must be a list of texts, not ['a', 1]"),
         ("[models]\nenabled = 'a'\n", "c.toml:2: models.enabled must be a list of texts, not 'a'"),

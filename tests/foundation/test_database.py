@@ -35,6 +35,11 @@ def test_a_new_database_has_the_newest_schema_and_our_settings(tmp_path: Path) -
     assert [column.name for column in db["things"].columns] == ["name", "size", "colour"]
 
 
+def test_a_new_database_is_its_owners_alone(tmp_path: Path) -> None:
+    open_database(tmp_path / "a.db", application_id=APPLICATION, migrations=[FIRST])
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+
+
 def test_an_older_database_is_brought_up_and_keeps_its_rows(tmp_path: Path) -> None:
     make(tmp_path / "a.db", FIRST)
     before = open_database(tmp_path / "a.db", application_id=APPLICATION, migrations=[FIRST])

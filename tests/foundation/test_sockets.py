@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -211,6 +212,19 @@ def test_an_abstract_address_is_understood() -> None:
         manager.bind(f"\0lotabots-test-{os.getpid()}")
         sd_notify("WATCHDOG=1", {"NOTIFY_SOCKET": f"@lotabots-test-{os.getpid()}"})
         assert manager.recv(100) == b"WATCHDOG=1"
+
+
+def test_a_service_manager_that_does_not_read_stops_nobody(tmp_path: Path) -> None:
+    address = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(address)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as filler:
+            filler.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    filler.sendto(b"full", address)
+        sd_notify("WATCHDOG=1", {"NOTIFY_SOCKET": address})
+        sd_notify("READY=1", {"NOTIFY_SOCKET": address})
 
 
 def test_without_a_service_manager_nothing_happens(tmp_path: Path) -> None:

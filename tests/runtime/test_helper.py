@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from lotabotsd.foundation.config import parse
+from lotabotsd.foundation.config import Config, RuntimeConfig
 from lotabotsd.foundation.errors import Code, LotaBotsError
 from lotabotsd.foundation.sockets import bind_unix
 from lotabotsd.runtime.helper import MAX_CALLERS, serve_helper, serve_host
@@ -189,7 +189,7 @@ def test_no_helper_is_unavailable(short: Path) -> None:
 
 
 def test_a_kind_of_runtime_that_is_not_here_is_refused(short: Path) -> None:
-    config = parse(b'[runtime]\nkind = "container"\n', "test")
+    config = Config(runtime=RuntimeConfig(kind="container"))
     with socket.socket(socket.AF_UNIX) as listener, pytest.raises(LotaBotsError) as refused:
         asyncio.run(serve_helper(config, listener, ME, asyncio.Event()))
     assert refused.value.code is Code.CONFIG_INVALID
