@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import sqlite_utils
 
 BUSY_TIMEOUT_MS = 5_000
+IN_MEMORY = Path(":memory:")
 # What SQLite says when the file is sound and something around it is not; anything else is damage.
 _AROUND = {
     sqlite3.SQLITE_BUSY: Code.ALREADY_RUNNING,
@@ -41,8 +42,9 @@ def open_database(path: Path, *, application_id: int, migrations: Sequence[str])
     """
     import sqlite_utils  # here, so that the gate, which only reads, does not load it
 
-    with suppress(OSError):  # SQLite says below what is wrong
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    if path != IN_MEMORY:
+        with suppress(OSError):  # SQLite says below what is wrong
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     try:
         connection = sqlite3.connect(
             path, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_MS / 1000
