@@ -63,12 +63,12 @@ class GateCycle(RequestResponseCycle):
         return not (self.response_started or self.flow.write_paused)
 
     def feed(self, part: bytes) -> None:
-        """A part of the body arrived; too much of what nobody took stops the reading."""
+        """A part of the body arrived. The application gets it with more, or with the end."""
         self._parts.append(part)
         self._held_bytes += len(part)
         if self._held_bytes > BODY_HIGH_WATER_BYTES:
             self.flow.pause_reading()
-        self.message_event.set()
+            self.message_event.set()
 
     def take(self) -> bytes:
         """What has arrived since the last take; reading goes on, or nobody would see the client hang up."""

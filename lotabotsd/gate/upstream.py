@@ -21,6 +21,7 @@ from .outbox import Outbox
 
 HIGH_WATER_BYTES = 256 * 1024
 LOW_WATER_BYTES = 64 * 1024
+SMALL_CHUNK_BYTES = 8 * 1024  # smaller ones are sent on together
 _FORWARDED_ANSWER_HEADERS = frozenset({b"content-type", b"inference-header-content-length"})
 
 
@@ -59,6 +60,8 @@ class Connection(asyncio.Protocol):
         self._timer_at = 0.0
         self._chunks: deque[bytes] = deque()
         self._buffered = 0
+        self._length = self._received = 0  # of the body, announced and so far
+        self._as_it_comes = 0  # what is left of a body that the parser does not see
         self._paused = False
         self._can_write = asyncio.Event()
         self._can_write.set()
@@ -74,10 +77,27 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         try:
-            self._parser.feed_data(data)
+            if self._as_it_comes:
+                self._take_rest(data)
+            else:
+                self._parser.feed_data(data)
+                left = self._length - self._received
+                if self.head_done and not self.complete and left > LOW_WATER_BYTES:
+                    self._as_it_comes = left
         except httptools.HttpParserError:
             self.close()
         self._wake()
+
+    def _take_rest(self, data: bytes) -> None:
+        """The rest of a large body of known length needs no parser, which would copy it."""
+        body = data[: self._as_it_comes]
+        self._as_it_comes -= len(body)
+        self.on_body(body)
+        if not self._as_it_comes:
+            self.on_message_complete()
+            self._parser = httptools.HttpResponseParser(self)  # the old one still waits for the body
+            if len(body) < len(data):
+                self.close()  # nobody asked for what follows
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
@@ -105,6 +125,8 @@ class Connection(asyncio.Protocol):
         name = name.lower()
         if name in _FORWARDED_ANSWER_HEADERS:
             self.headers.append((name, value))
+        elif name == b"content-length":
+            self._length = int(value)  # the parser has judged it
 
     def on_headers_complete(self) -> None:
         self.status = self._parser.get_status_code()
@@ -112,6 +134,7 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         self._chunks.append(body)
+        self._received += len(body)
         self._buffered += len(body)
         if self._buffered > HIGH_WATER_BYTES and not self._paused and self._transport is not None:
             self._paused = True
@@ -128,6 +151,7 @@ class Connection(asyncio.Protocol):
         assert self._transport is not None
         self.status, self.headers = 0, []
         self.head_done = self.complete = False
+        self._length = self._received = self._as_it_comes = 0
         self._chunks.clear()
         self._buffered = 0
         if len(body) <= LOW_WATER_BYTES:
@@ -157,7 +181,7 @@ class Connection(asyncio.Protocol):
                 raise LotaBotsError(Code.RUNTIME_UNAVAILABLE, "the answer broke off")
             await self._wait(timeout_seconds)
         chunk = self._chunks.popleft()
-        if self._chunks and len(chunk) < LOW_WATER_BYTES:
+        if self._chunks and len(chunk) < SMALL_CHUNK_BYTES:
             chunk = b"".join([chunk, *self._chunks])
             self._chunks.clear()
         self._buffered -= len(chunk)

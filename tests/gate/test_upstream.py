@@ -155,6 +155,31 @@ def test_an_answer_that_nobody_asked_for_ends_its_connection(tmp_path: Path) -> 
     run(tmp_path / "s", handler, story)
 
 
+@pytest.mark.parametrize("extra", [b"", b"x"])
+def test_large_answers_come_whole_and_keep_their_connection_unless_more_comes(
+    tmp_path: Path, extra: bytes
+) -> None:
+    connections = 0
+    body = bytes(range(256)) * 4_000
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        while not reader.at_eof():
+            try:
+                await read_request(reader)
+            except asyncio.IncompleteReadError:
+                return
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body + extra)
+
+    async def story(pool: UpstreamPool) -> None:
+        for _ in range(3):
+            assert await whole(pool) == (200, body)
+        assert connections == (3 if extra else 1)
+
+    run(tmp_path / "s", handler, story)
+
+
 def test_silence_is_a_timeout(tmp_path: Path) -> None:
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
