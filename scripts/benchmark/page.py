@@ -168,8 +168,8 @@ Written by `scripts/bench` on {results["date"]}; do not edit. `scripts/bench --p
 All comparisons are ratios of targets measured side by side in one go: {results["runs"]} alternating
 runs of every target, {results["seconds"]:g} s for each load, each run beginning with another target. Shown
 are medians over the runs; a ratio is the median of the ratios within each run. Absolute numbers are worth
-little: client, gate and Triton share {machine["cores"]} cores, so that whatever the gate spends is taken from the
-other two. Before the benchmark began, other work gave the machine a load average of
+little: client, gate and Triton share {machine["cores"]} cores, so that whatever the gate spends is taken from
+the other two. Before the benchmark began, other work gave the machine a load average of
 {results["other_load"]:.1f}.
 No test asserts any of these figures.
 
