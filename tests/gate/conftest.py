@@ -89,6 +89,7 @@ class Rig:
     models: tuple[ModelFacts, ...] = (MODEL, PAGES)
     standing: dict[str, Any] = field(default_factory=dict)
     worker: Worker | None = None
+    ended: int | None = None  # what the worker's program would exit with
     port: int = 0
 
     def publish(self) -> None:
@@ -162,7 +163,7 @@ class Rig:
                 if upstream is not None:
                     upstream.close()
                 self.worker.stop()
-                await running
+                self.ended = await running
 
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # as the worker program does
             runner.run(asyncio.wait_for(play(), 30))

@@ -116,6 +116,8 @@ class CrashDisk:
         self.fault: Callable[[int, str], int | None] = lambda number, name: None
         self.after: Callable[[str], None] = lambda name: None
         self.during_sync: Callable[[], None] = lambda: None
+        self.short = False  # every second write takes half of what it is given
+        self._halved = False
         self.calls = 0
         self.syncs = 0
         self.last_write: tuple[Inode, int, bytes] = (Inode(), 0, b"")
@@ -139,6 +141,9 @@ class CrashDisk:
 
     def pwrite(self, descriptor: int, data: bytes, offset: int, /) -> int:
         self._enter("pwrite")
+        self._halved = self.short and not self._halved
+        if self._halved:
+            data = data[: len(data) // 2]
         count = os.pwrite(descriptor, data, offset)
         self.written(os.fstat(descriptor).st_ino, offset, data[:count])
         self.after("pwrite")
