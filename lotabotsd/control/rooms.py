@@ -14,6 +14,7 @@ from lotabotsd.identity.records import IdentityCaps
 from lotabotsd.identity.store import IdentityStore
 from lotabotsd.licence.store import LicenceStore
 from lotabotsd.usage.ledger import Ledger
+from lotabotsd.usage.verification import Verdict
 
 from .peers import Admins
 
@@ -50,6 +51,7 @@ class Rooms:
     identity: IdentityStore
     licence: LicenceStore
     ledger: Ledger
+    verify_ledger: Callable[[], Verdict]
     keyset: Keyset
     caps: Callable[[], IdentityCaps]
     publish: Callable[[], Spread]  # compile, publish, and wait until the workers applied it

@@ -21,6 +21,7 @@ from lotabotsd.usage.ledger import Ledger
 from .bookkeeping import Bookkeeping
 from .gpus import Gpus
 from .health import Health
+from .ledger_watch import LedgerWatch
 from .models import LiveModels
 from .publishing import Publishing
 from .readiness import ReadyModels
@@ -39,6 +40,7 @@ class Appliance:
     identity: IdentityStore
     licence: LicenceStore
     ledger: Ledger
+    ledger_watch: LedgerWatch
     bookkeeping: Bookkeeping
     keyset: Keyset
     issuer: Issuer

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from lotabotsd.foundation.catalogue import CATALOGUE
 from lotabotsd.foundation.clock import NANOSECONDS
+from lotabotsd.foundation.codes import Code
 
 Status = dict[str, Any]
 Finding = dict[str, str]
@@ -115,12 +117,26 @@ def _gate(gate: Status) -> Iterator[Finding]:
 def _ledger(ledger: Status) -> Iterator[Finding]:
     for problem in ledger["problems"]:
         yield _finding("error", "journal_damaged", problem, "check the disk and the file's permissions")
+    if ledger["damage"]:
+        yield _finding(
+            "error",
+            "ledger_damaged",
+            f"the usage ledger is damaged, no report can be written: {ledger['damage']}",
+            CATALOGUE[Code.LEDGER_DAMAGED].hint,
+        )
     if ledger["findings"]:
         yield _finding(
             "warning",
             "ledger_findings",
             f"{ledger['findings']} findings about journals stand in the ledger; they are part of the report",
             "lotabotsctl ledger verify names the first",
+        )
+    elif ledger["incomplete"]:
+        yield _finding(
+            "warning",
+            "ledger_incomplete",
+            f"the ledger is intact, but not complete: {ledger['incomplete']}",
+            "reports can be written and tell of it; the vendor may ask why",
         )
     if ledger["free_bytes"] < ledger["reserve_bytes"]:
         mebibytes = ledger["free_bytes"] // (1024 * 1024)

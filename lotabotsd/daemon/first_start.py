@@ -15,7 +15,7 @@ def refuse_torn_state(paths: Paths) -> None:
     """Raise DATABASE_DAMAGED when this appliance has started before and a part of its state is gone.
 
     `appliance_id` is made last at a first start, so its presence means that the others were there. A removed
-    ledger does not stop the appliance: `ledger verify` and the next report tell of it.
+    ledger does not stop the appliance: status and `ledger verify` tell of it, and no report is written.
     """
     if not (paths.state / "appliance_id").exists():
         return

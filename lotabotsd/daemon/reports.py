@@ -45,6 +45,7 @@ class Reports:
     def __init__(
         self,
         ledger: Ledger,
+        refuse_damage: Callable[[], None],
         seal: Callable[[bool], bool],
         outbox: Outbox,
         keyset: Keyset,
@@ -54,8 +55,12 @@ class Reports:
         appliance_id: str,
         pseudonym_secret: bytes | None,
     ) -> None:
-        """`seal` counts every journal and closes the hours that ended, with True the running one too."""
+        """`refuse_damage` raises LEDGER_DAMAGED for a changed ledger.
+
+        `seal` counts every journal and closes the hours that ended, with True the running one too.
+        """
         self._ledger = ledger
+        self._refuse_damage = refuse_damage
         self._seal = seal
         self._outbox = outbox
         self._keyset = keyset
@@ -102,7 +107,8 @@ class Reports:
         return [self._shape(frozen) for frozen in written]
 
     def preview(self) -> dict[str, Any]:
-        """Every part of the report that `export` would write now. Raises REPORT_EMPTY, REPORT_OVERLAP."""
+        """Every part of the report that `export` would write now. Raises REPORT_EMPTY, LEDGER_DAMAGED."""
+        self._refuse_damage()
         now = self._clock.wall_ns() // NANOSECONDS
         found = preview(self._ledger, self._ledger.sealed_until, self._about(), now)
         return {
@@ -123,6 +129,7 @@ class Reports:
         return self._outbox.read(name)
 
     def _write(self, until: int) -> list[Frozen]:
+        self._refuse_damage()
         return export_report(
             self._ledger,
             self._outbox,

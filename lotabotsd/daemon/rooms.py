@@ -29,6 +29,7 @@ def rooms_of(appliance: Appliance, attester: Attester) -> Rooms:
         identity=appliance.identity,
         licence=appliance.licence,
         ledger=appliance.ledger,
+        verify_ledger=appliance.ledger_watch.look,
         keyset=appliance.keyset,
         caps=lambda: caps_of(appliance),
         publish=appliance.publishing.publish_and_wait,

@@ -25,6 +25,8 @@ LONGEST_RENEWAL_SECONDS = 60.0
 WATCHDOG_SECONDS = 5.0  # without a service manager it only logs
 ROUND_SECONDS = 30.0  # how long a round may take before the daemon counts as stuck
 REPORT_SECONDS = 300.0
+VERIFY_SECONDS = 6 * 3_600.0  # a walk reads the whole ledger: some 20 000 rows a second
+WALK_SECONDS = 3_600.0
 Seen = tuple[Standing, tuple[EnabledModel, ...], frozenset[str]]
 
 
@@ -48,6 +50,7 @@ class Rounds:
             Loop("floor", FLOOR_SECONDS, ROUND_SECONDS, self.raise_floor),
             Loop("gpus", GPU_SECONDS, ROUND_SECONDS, self.look_at_gpus),
             Loop("report", REPORT_SECONDS, REPORT_SECONDS, self.write_due_report),
+            Loop("ledger", VERIFY_SECONDS, WALK_SECONDS, self.verify_ledger),
         )
 
     async def count_usage(self) -> None:
@@ -90,6 +93,12 @@ class Rounds:
     async def write_due_report(self) -> None:
         """Write the usage report whose time has come or was missed."""
         await asyncio.to_thread(self._appliance.reports.write_due, self._appliance.report_rule)
+
+    async def verify_ledger(self) -> None:
+        """Walk the ledger's chain; status tells of a fault."""
+        verdict = await asyncio.to_thread(self._appliance.ledger_watch.look)
+        if not verdict.integrity.ok:
+            log.error("the ledger is damaged: %s", verdict.integrity.text)
 
     async def on_alarm(self) -> None:
         """The timetable's alarm; what fails is tried again by the loop of the same name."""

@@ -130,8 +130,13 @@ def _usage(appliance: Appliance) -> dict[str, Any]:
 def _ledger(appliance: Appliance) -> dict[str, Any]:
     room = os.statvfs(appliance.config.paths.state)
     drained = appliance.health.pulses().get("drain")
+    looked = appliance.ledger_watch.last
+    damage = looked.verdict.integrity.text if looked else ""
     return {
-        "state": "behind" if drained and drained.failure else "good",
+        "state": "damaged" if damage else "behind" if drained and drained.failure else "good",
+        "verified_at_ns": looked.at_ns if looked else 0,
+        "damage": damage,
+        "incomplete": looked.verdict.completeness.text if looked else "",
         "rows": appliance.ledger.head().sequence,
         "sealed_until_ns": appliance.ledger.sealed_until * NANOSECONDS,
         "in_flight": appliance.ledger.in_flight(),

@@ -42,6 +42,7 @@ from .bookkeeping import Bookkeeping
 from .first_start import refuse_torn_state
 from .gpus import Gpus
 from .health import Health
+from .ledger_watch import LedgerWatch
 from .models import LiveModels, wanted_of
 from .publishing import Publishing
 from .readiness import ReadyModels, published_ready
@@ -88,6 +89,7 @@ class _Stores:
     pepper: bytes
     identity: IdentityStore
     ledger: Ledger
+    ledger_watch: LedgerWatch
     licence: LicenceStore
     bookkeeping: Bookkeeping
 
@@ -115,7 +117,8 @@ def _open_stores(config: Config, clock: Clock, opened: ExitStack) -> _Stores:
     )
     bookkeeping.drain_and_seal()
     bookkeeping.keep_reserve()
-    return _Stores(pepper, IdentityStore(state, clock, pepper), ledger, licence, bookkeeping)
+    watch = LedgerWatch(ledger, clock)
+    return _Stores(pepper, IdentityStore(state, clock, pepper), ledger, watch, licence, bookkeeping)
 
 
 def _open(config: Config, clock: Clock, opened: ExitStack) -> Appliance:
@@ -145,6 +148,7 @@ def _open(config: Config, clock: Clock, opened: ExitStack) -> Appliance:
         identity=stores.identity,
         licence=stores.licence,
         ledger=stores.ledger,
+        ledger_watch=stores.ledger_watch,
         bookkeeping=stores.bookkeeping,
         keyset=keyset,
         issuer=_issuer(config, keyset, clock),
@@ -194,6 +198,7 @@ def _issuer(config: Config, keyset: Keyset, clock: Clock) -> Issuer:
 def _reports(config: Config, stores: _Stores, keyset: Keyset, clock: Clock, appliance_id: str) -> Reports:
     return Reports(
         stores.ledger,
+        stores.ledger_watch.refuse_damage,
         stores.bookkeeping.drain_and_seal,
         Outbox(config.paths.outbox),
         keyset,

@@ -188,7 +188,10 @@ CATALOGUE: dict[Code, Entry] = {
         500,
     ),
     Code.LEDGER_DAMAGED: _e(
-        "the usage ledger is damaged", "keep the file and tell the vendor; do not edit it", 500
+        "the usage ledger is damaged",
+        "keep ledger.db and ledger.head as they are and tell the vendor; "
+        "lotabotsctl ledger verify names the first fault",
+        500,
     ),
     Code.LIMITS_TABLE_DAMAGED: _e(
         "the limits table is damaged", "restart lotabotsd: it rebuilds the table from the ledger", 500

@@ -53,6 +53,14 @@ class Check:
         """Whether nothing is wrong."""
         return self.fault is None
 
+    @property
+    def text(self) -> str:
+        """`ROW_HASH_MISMATCH at row 3: its content was changed`; empty without a fault."""
+        if self.fault is None:
+            return ""
+        where = f" at row {self.sequence}" if self.sequence else ""
+        return f"{self.fault.value}{where}: {self.detail}"
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:

@@ -81,6 +81,7 @@ def rooms(tmp_path: Path, clock: FixedClock, daemon: Daemon) -> Iterator[Rooms]:
         identity=IdentityStore(database, clock, bytes(32)),
         licence=LicenceStore(tmp_path / "licence", load_anchors(), clock),
         ledger=ledger,
+        verify_ledger=ledger.verify,
         keyset=Keyset.load_or_create(tmp_path),
         caps=lambda: daemon.caps,
         publish=daemon.publish,

@@ -163,6 +163,7 @@ def _usage(value: dict[str, Any]) -> str:
         ("today", f"{grouped(usage['today']['inferences'])} inferences"),
         ("this month", f"{grouped(month['inferences'])} inferences of {quota}"),
         ("ledger", f"{ledger['state']}, {grouped(ledger['rows'])} rows"),
+        ("verified", moment_text(ledger["verified_at_ns"])),
         ("sealed until", moment_text(ledger["sealed_until_ns"])),
         ("last report", _last_report(report["last"])),
         ("next report", moment_text(report["next_at_ns"])),

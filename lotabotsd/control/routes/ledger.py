@@ -17,7 +17,7 @@ def routes(rooms: Rooms) -> APIRouter:
     @router.get("/ledger/verdict")
     def verify() -> dict[str, Any]:
         """Walk the whole chain: integrity (nothing changed) and completeness (nothing missing), apart."""
-        verdict = rooms.ledger.verify()
+        verdict = rooms.verify_ledger()
         return {
             "ok": verdict.ok,
             "integrity": _check(verdict.integrity),
