@@ -10,12 +10,32 @@ from pathlib import Path
 
 from lotabotsd.foundation.clock import NANOSECONDS
 from lotabotsd.foundation.errors import Code, LotaBotsError
+from lotabotsd.limits.table import Table
 from lotabotsd.usage.drain import Drained, Drainer
 from lotabotsd.usage.ledger import Ledger
 from lotabotsd.usage.reserve import ensure_reserve, release_reserve
 from lotabotsd.usage.windows import hour_of
 
 log = logging.getLogger("lotabots.daemon")
+
+
+def settled_in(table: Path) -> Callable[[int, int], bool]:
+    """For the drainer: whether a dead worker's epoch is settled in the limits table, if there is one.
+
+    The gate settles what a worker left by the last records of its journal, which must be there until then.
+    """
+
+    def settled(worker: int, epoch: int) -> bool:
+        try:
+            limits = Table.open(table, None)
+        except LotaBotsError:
+            return True
+        try:
+            return not limits.unsettled(worker, epoch)
+        finally:
+            limits.close()
+
+    return settled
 
 
 class Bookkeeping:

@@ -38,7 +38,7 @@ from lotabotsd.usage.ledger import Ledger, open_ledger
 from lotabotsd.usage.outbox import Outbox
 
 from .appliance import Appliance
-from .bookkeeping import Bookkeeping
+from .bookkeeping import Bookkeeping, settled_in
 from .first_start import refuse_torn_state
 from .gpus import Gpus
 from .health import Health
@@ -109,7 +109,7 @@ def _open_stores(config: Config, clock: Clock, opened: ExitStack) -> _Stores:
     opened.callback(ledger.close)
     licence = LicenceStore(paths.licence, load_anchors(), clock, components=read_components())
     bookkeeping = Bookkeeping(
-        Drainer(paths.journal, ledger, clock),
+        Drainer(paths.journal, ledger, clock, may_end=settled_in(paths.limits_table)),
         ledger,
         lambda: licence.standing().clock_suspect,
         reserve=paths.state / "reserve",
@@ -258,6 +258,6 @@ def appliance_id_in(directory: Path) -> str:
     text = read_bounded(path, 64).decode(errors="replace").strip()
     if not text.startswith(_APPLIANCE_PREFIX) or not text[len(_APPLIANCE_PREFIX) :].isalnum():
         raise LotaBotsError(
-            Code.FILE_UNREADABLE, f"{path} holds no appliance id", hint="restore it from the backup"
+            Code.FILE_UNREADABLE, f"{path} holds no appliance id", hint="put your own copy of that file in its place"
         )
     return text

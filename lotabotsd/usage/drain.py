@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -55,6 +56,7 @@ class Drainer:
 
     A worker that still writes is read up to its last whole record. One that let go of its last segment is
     dead: what it left open was aborted. Nothing is counted that a power cut could still take back.
+    `may_end` (worker, epoch) says whether nobody else needs what a dead one wrote last: until then it stays.
     """
 
     def __init__(
@@ -65,12 +67,14 @@ class Drainer:
         *,
         batch_records: int = _BATCH_RECORDS,
         files: FileOps = os,
+        may_end: Callable[[int, int], bool] = lambda worker, epoch: True,
     ) -> None:
         self._journal = journal
         self._ledger = ledger
         self._clock = clock
         self._batch_records = batch_records
         self._files = files
+        self._may_end = may_end
 
     def drain_once(self) -> Drained:
         """One round over all journals. Raises what `Ledger.apply` does; a later round goes on from there."""
@@ -101,7 +105,8 @@ class Drainer:
         try:
             successor = successor_exists(file)
             disk = _Disk(self._files, descriptor, file.path.parent)
-            round_ = _Round(self._ledger, disk, file, cursor, final=released or successor, last=not successor)
+            final = successor or (released and self._may_end(file.worker, file.epoch))
+            round_ = _Round(self._ledger, disk, file, cursor, final=final, last=not successor)
             finished = round_.run(reader(descriptor), self._batch_records)
             done.records += round_.records
             done.damaged += round_.damaged

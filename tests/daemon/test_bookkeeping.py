@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from lotabotsd.daemon.bookkeeping import settled_in
+from lotabotsd.daemon.wiring import open_gate
 from lotabotsd.foundation.errors import Code, LotaBotsError
+from lotabotsd.limits.table import Scope, Table, Ticket
 from lotabotsd.usage.drain import Drained
 
 
@@ -45,3 +48,21 @@ def test_a_disk_that_stays_full_is_told(appliance, clock) -> None:
     with pytest.raises(LotaBotsError) as failure:
         appliance.bookkeeping.drain_and_seal()
     assert failure.value.code is Code.DISK_FULL
+
+
+def test_an_epoch_ends_once_what_its_worker_noted_is_settled(appliance) -> None:
+    settled = settled_in(appliance.config.paths.limits_table)
+    assert settled(0, 7)  # there is no table yet
+    open_gate(appliance, triton_runs=False)
+    worker = Table.open(appliance.config.paths.limits_table, 0)
+    worker.begin(7)
+    ticket = worker.reserve((Scope("licence", 0, 1),), 1, 0, 202603)
+    assert isinstance(ticket, Ticket)
+    worker.closing(ticket, 1, 12)
+    worker.close()
+    assert not settled(0, 7)
+    assert settled(0, 6)
+    parent = Table.open(appliance.config.paths.limits_table, None)
+    parent.settle_worker(0, lambda epoch, record: True)
+    parent.close()
+    assert settled(0, 7)

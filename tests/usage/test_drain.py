@@ -121,6 +121,29 @@ def test_what_a_dead_worker_left_open_was_aborted(box: Any) -> None:
     assert box.kinds() == []
 
 
+def test_what_a_dead_worker_wrote_last_stays_for_as_long_as_somebody_needs_it(box: Any) -> None:
+    journal = box.worker(worker=0, epoch=7)
+    box.serve(journal)
+    box.open(journal)
+    asked: list[tuple[int, int]] = []
+
+    def drain(*, may_end: bool) -> int:
+        def ask(worker: int, epoch: int) -> bool:
+            asked.append((worker, epoch))
+            return may_end
+
+        return Drainer(box.journal, box.ledger, box.clock, may_end=ask).drain_once().segments_freed
+
+    assert drain(may_end=False) == 0
+    assert asked == []  # it lives
+    journal.close()
+    assert drain(may_end=False) == 0
+    assert asked == [(0, 7)]
+    assert (box.requests(), box.ledger.in_flight(), len(segments(box))) == ({SERVED: 1}, 1, 1)
+    assert drain(may_end=True) == 1
+    assert (box.requests(), box.ledger.in_flight(), segments(box)) == ({SERVED: 1, ABORTED: 1}, 0, [])
+
+
 def test_an_aborted_request_is_not_charged(box: Any) -> None:
     journal = box.worker()
     box.open(journal, reserved=100)
