@@ -124,9 +124,12 @@ def write_findings(connection: sqlite3.Connection, at: int, findings: Iterable[F
 
 
 def read_findings(connection: sqlite3.Connection, after: int) -> list[RecordedFinding]:
-    """Findings with an id above `after`, oldest first."""
+    """Findings with an id above `after`, oldest first. Raises LEDGER_DAMAGED for a kind there is not."""
     found = connection.execute("SELECT * FROM findings WHERE id > ? ORDER BY id", (after,)).fetchall()
-    return [RecordedFinding(f[0], f[1], Finding(FindingKind(f[2]), *f[3:])) for f in found]
+    try:
+        return [RecordedFinding(f[0], f[1], Finding(FindingKind(f[2]), *f[3:])) for f in found]
+    except ValueError as error:
+        raise LotaBotsError(Code.LEDGER_DAMAGED, f"a finding holds what none can hold: {error}") from error
 
 
 def take_counted(connection: sqlite3.Connection, span: Span) -> list[Counted]:

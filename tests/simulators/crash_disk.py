@@ -25,8 +25,9 @@ class Inode:
     """A file's bytes, apart from its names."""
 
     sure: bytearray = field(default_factory=bytearray)  # what a crash cannot take back
-    pending: list[tuple[int, int, bytes]] = field(default_factory=list)  # (number, offset, data) since
-    dropped: list[tuple[int, int, bytes]] = field(default_factory=list)  # a sync of them failed: never sure
+    # (number, offset, data) since, in order; no data: the file was cut at the offset
+    pending: list[tuple[int, int, bytes | None]] = field(default_factory=list)
+    dropped: list[tuple[int, int, bytes | None]] = field(default_factory=list)  # a sync failed: never sure
 
     def settle(self, last: int) -> None:
         """Everything up to write number `last` is on the disk."""
@@ -43,7 +44,7 @@ class Inode:
             chance.shuffle(writes)
         for _, offset, data in writes:
             kept = chance.random()
-            if kept < luck:
+            if kept < luck or data is None:
                 put(found, offset, data)
             elif kept < luck + (1 - luck) / 3:
                 put(found, offset, data[: chance.randint(0, len(data))])
@@ -68,12 +69,15 @@ class Image:
         """Lay the files down in a fresh directory."""
         for name, inode in self.files.items():
             path = root / name
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(self.contents[inode])
 
 
-def put(target: bytearray, offset: int, data: bytes) -> None:
-    """Write into a file's bytes, over a hole if there is one."""
+def put(target: bytearray, offset: int, data: bytes | None) -> None:
+    """Write into a file's bytes, over a hole if there is one; or cut them."""
+    if data is None:
+        del target[offset:]
+        return
     if len(target) < offset:
         target.extend(bytes(offset - len(target)))
     target[offset : offset + len(data)] = data
@@ -186,6 +190,18 @@ class CrashDisk:
             self._writes += 1
             inode.pending.append((self._writes, offset, bytes(data)))
             self.last_write = (inode, offset, bytes(data))
+
+    def cut(self, number: int, size: int) -> None:
+        """A file was truncated."""
+        with self._lock:
+            self._writes += 1
+            self._inodes[number].pending.append((self._writes, size, None))
+
+    def synced(self, number: int) -> None:
+        """Everything that was written to a file until now is sure."""
+        with self._lock:
+            self.syncs += 1
+            self._inodes[number].settle(self._writes)
 
     def removed(self, path: str) -> None:
         """A name is gone, but not yet for sure."""

@@ -33,21 +33,21 @@ from lotabotsd.usage.records import (
 from lotabotsd.usage.report import About, LicenceFacts
 from lotabotsd.usage.schema import APPLICATION_ID, MIGRATIONS
 
-SIMULATOR = Path(__file__).parents[1] / "simulators" / "crash_disk.py"
+SIMULATORS = Path(__file__).parents[1] / "simulators"
 
 
-def load_simulator() -> ModuleType:
-    """tests/simulators/crash_disk.py, loaded once."""
-    if "crash_disk" not in sys.modules:
-        spec = importlib.util.spec_from_file_location("crash_disk", SIMULATOR)
+def load_simulator(name: str) -> ModuleType:
+    """A module of tests/simulators, loaded once."""
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, SIMULATORS / f"{name}.py")
         assert spec is not None
         assert spec.loader is not None
-        module = sys.modules["crash_disk"] = importlib.util.module_from_spec(spec)
+        module = sys.modules[name] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-    return sys.modules["crash_disk"]
+    return sys.modules[name]
 
 
-NO_SYNCS = load_simulator().NoSyncs()
+NO_SYNCS = load_simulator("crash_disk").NoSyncs()
 START = datetime(2026, 11, 23, 4, 10, tzinfo=UTC)
 ORGANISATION = "org_aaaaaaaaaaaaaaaa"
 KEY = "kkkkkkkkkkkk"
@@ -192,7 +192,19 @@ class Image:
 @pytest.fixture(scope="session")
 def crash_disk() -> ModuleType:
     """The disk that loses power."""
-    return load_simulator()
+    return load_simulator("crash_disk")
+
+
+@pytest.fixture(scope="session")
+def worker_life() -> ModuleType:
+    """Requests in the real order, and what a ledger must say of them."""
+    return load_simulator("worker_life")
+
+
+@pytest.fixture(scope="session")
+def crash_database(crash_disk: ModuleType) -> ModuleType:
+    """SQLite on the disk that loses power."""
+    return load_simulator("crash_database")
 
 
 @pytest.fixture(scope="session")

@@ -336,3 +336,11 @@ def test_rows_that_hold_what_no_row_can_are_named(disk_box: Any) -> None:
     with pytest.raises(LotaBotsError, match="row 1") as caught:
         open_ledger(disk_box.path / "ledger.db", disk_box.clock).verify()
     assert caught.value.code is Code.LEDGER_DAMAGED
+
+
+def test_a_finding_that_no_release_wrote_is_a_damaged_ledger(box: Any) -> None:
+    with box.ledger.transaction() as connection:
+        connection.execute("INSERT INTO findings VALUES (NULL, 0, 'nonsense', 0, 0, 0, 0, 1, 0, '')")
+    with pytest.raises(LotaBotsError) as caught:
+        box.ledger.findings()
+    assert caught.value.code is Code.LEDGER_DAMAGED
