@@ -44,7 +44,7 @@ class Keyset:
                 raise LotaBotsError(
                     Code.CONFLICT,
                     f"{directory}: {role}.key is a copy of {other}.key",
-                    hint=f"restore {role}.key from the backup, or remove it: a new one is made",
+                    hint=f"put your own copy of {role}.key in its place, or remove it: a new one is made",
                 )
         return cls(**keys, ueid=_load_or_create_ueid(directory / "ueid"))
 

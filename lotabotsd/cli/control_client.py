@@ -119,7 +119,9 @@ class ControlClient:
             raise LotaBotsError(
                 Code.DAEMON_UNAVAILABLE,
                 f"{self._path}: {error.strerror or error}",
-                hint=f"start it: systemctl start lotabotsd; or name its socket: --socket, {SOCKET_VARIABLE}",
+                hint="start it: systemctl start lotabotsd, or lotabotsd up; its log says why it stopped: "
+                "journalctl -u lotabotsd, or the terminal of lotabotsd up; "
+                f"or name its socket: --socket, {SOCKET_VARIABLE}",
             ) from error
         return connection
 

@@ -25,5 +25,6 @@ def refuse_torn_state(paths: Paths) -> None:
         raise LotaBotsError(
             Code.DATABASE_DAMAGED,
             f"{gone[0]} is gone, though this appliance has run before",
-            hint=f"restore it from the backup; to begin anew instead, move all of {paths.state} aside",
+            hint="stop lotabotsd, put your own copy of that file in its place, start it again; "
+            f"to begin anew instead, move all of {paths.state} aside",
         )

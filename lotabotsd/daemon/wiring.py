@@ -258,6 +258,8 @@ def appliance_id_in(directory: Path) -> str:
     text = read_bounded(path, 64).decode(errors="replace").strip()
     if not text.startswith(_APPLIANCE_PREFIX) or not text[len(_APPLIANCE_PREFIX) :].isalnum():
         raise LotaBotsError(
-            Code.FILE_UNREADABLE, f"{path} holds no appliance id", hint="put your own copy of that file in its place"
+            Code.FILE_UNREADABLE,
+            f"{path} holds no appliance id",
+            hint="put your own copy of that file in its place",
         )
     return text

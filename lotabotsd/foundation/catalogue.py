@@ -112,7 +112,8 @@ CATALOGUE: dict[Code, Entry] = {
     ),
     Code.DAEMON_UNAVAILABLE: _e(
         "lotabotsd does not answer",
-        "start it: systemctl start lotabotsd, or lotabotsd up",
+        "start it: systemctl start lotabotsd, or lotabotsd up; its log says why it stopped: "
+        "journalctl -u lotabotsd, or the terminal of lotabotsd up",
         503,
         Exit.CHECK_FAILED,
     ),
@@ -180,7 +181,9 @@ CATALOGUE: dict[Code, Entry] = {
     ),
     Code.VALUE_INVALID: _e("a value is not usable", "see the command's --help", 422, Exit.USAGE),
     Code.DATABASE_DAMAGED: _e(
-        "a database is damaged", "restore the backup: lotabotsctl status names the file", 500
+        "a database is damaged",
+        "stop lotabotsd, put your own copy of that file in its place, start it again",
+        500,
     ),
     Code.JOURNAL_DAMAGED: _e(
         "a usage journal is damaged",

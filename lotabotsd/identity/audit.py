@@ -30,7 +30,6 @@ DONE = "done"
 REFUSED = "refused"
 PAGE = 500
 _LONGEST_TEXT = 200
-_STATE = Path("state.db")
 _STORAGE_CODES = frozenset(
     {Code.DISK_FULL, Code.FILE_UNWRITABLE, Code.DATABASE_DAMAGED, Code.ALREADY_RUNNING}
 )
@@ -111,6 +110,7 @@ class Audit:
 
     def __init__(self, db: sqlite_utils.Database, clock: Clock) -> None:
         self._db = db
+        self._path = Path(db.conn.execute("PRAGMA database_list").fetchone()[2] or "state.db")
         self._clock = clock
         self._lock = threading.RLock()
 
@@ -122,7 +122,7 @@ class Audit:
 
         Raises DISK_FULL, FILE_UNWRITABLE or DATABASE_DAMAGED when it cannot be stored: then nothing changed.
         """
-        with self._lock, storage_failures(_STATE):
+        with self._lock, storage_failures(self._path):
             try:
                 with transaction(self._db) as connection:
                     change = Change(connection, target, organisation_id)
@@ -137,7 +137,7 @@ class Audit:
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """The connection while nobody changes anything."""
-        with self._lock, storage_failures(_STATE):
+        with self._lock, storage_failures(self._path):
             connection: sqlite3.Connection = self._db.conn
             yield connection
 
@@ -152,7 +152,7 @@ class Audit:
         organisation_id: str | None = None,
     ) -> None:
         """Write a row by itself, for what another room did or refused. Never put a secret into it."""
-        with self._lock, storage_failures(_STATE), transaction(self._db) as connection:
+        with self._lock, storage_failures(self._path), transaction(self._db) as connection:
             self._append(who, action, Change(connection, target, organisation_id, before, after), outcome)
 
     def rows(

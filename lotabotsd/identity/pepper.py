@@ -17,12 +17,13 @@ PEPPER_LENGTH = 32
 
 def load_pepper(path: Path) -> bytes:
     """Read the pepper. Raises FILE_UNREADABLE when it is missing or not 32 bytes long."""
-    data = read_bounded(path, PEPPER_LENGTH)
+    data = read_bounded(path, 64 * PEPPER_LENGTH)
     if len(data) != PEPPER_LENGTH:
         raise LotaBotsError(
             Code.FILE_UNREADABLE,
             f"{path} holds {len(data)} bytes, not {PEPPER_LENGTH}",
-            hint="restore it from the backup; without it every API key must be made anew",
+            hint="stop lotabotsd, put your own copy of that file in its place, start it again; without it "
+            "every API key must be made anew",
         )
     return data
 

@@ -54,6 +54,7 @@ class Ledger:
     def __init__(self, database: sqlite_utils.Database, clock: Clock, head_path: Path | None = None) -> None:
         """`head_path` is a file beside the database that remembers the newest row, to notice a cut tail."""
         self._database = database
+        self._path = database.conn.execute("PRAGMA database_list").fetchone()[2] or "ledger.db"
         self._clock = clock
         self._head_path = head_path
         self._lock = threading.RLock()
@@ -75,7 +76,7 @@ class Ledger:
                 with transaction(self._database) as connection:
                     yield connection
             except sqlite3.Error as error:
-                raise _failure(error) from error
+                raise _failure(self._path, error) from error
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -84,7 +85,7 @@ class Ledger:
             try:
                 yield self._database.conn
             except sqlite3.Error as error:
-                raise _failure(error) from error
+                raise _failure(self._path, error) from error
 
     def cursor(self, worker: int, epoch: int) -> Cursor:
         """How far an epoch's journal was counted; the beginning for one never seen."""
@@ -248,12 +249,17 @@ def _sealed_until(connection: sqlite3.Connection) -> int:
     return int(connection.execute("SELECT sealed_until FROM state").fetchone()[0])
 
 
-def _failure(error: sqlite3.Error) -> LotaBotsError:
+def _failure(path: str, error: sqlite3.Error) -> LotaBotsError:
     """A full disk or a damaged file; SQLite ends a transaction by itself when the disk is full, so that the
     first error may be behind the failed ROLLBACK."""
     cause: BaseException | None = error
     while cause is not None:
         if getattr(cause, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
-            return LotaBotsError(Code.DISK_FULL, f"ledger.db: {cause}")
+            return LotaBotsError(Code.DISK_FULL, f"{path}: {cause}")
         cause = cause.__context__
-    return LotaBotsError(Code.DATABASE_DAMAGED, f"ledger.db: {error}")
+    return LotaBotsError(
+        Code.DATABASE_DAMAGED,
+        f"{path}: {error}",
+        hint="stop lotabotsd, put your own copies of that file and of ledger.head in their place, "
+        "start it again",
+    )

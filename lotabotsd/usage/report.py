@@ -99,7 +99,7 @@ def build_report(ledger: Ledger, frozen: Frozen, key: Ed25519PrivateKey) -> byte
         raise LotaBotsError(
             Code.CONFLICT,
             f"report {frozen.sequence} was frozen for another key",
-            hint="restore the report key from the backup",
+            hint="put your own copy of keys/report.key in its place",
         )
     rows = [stored.row for stored in ledger.rows(frozen.first, frozen.last)]
     body = compose_body(frozen, rows)

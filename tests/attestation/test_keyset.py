@@ -54,7 +54,7 @@ def test_a_key_copied_to_another_role_is_refused_with_the_way_out(
     with pytest.raises(LotaBotsError, match=rf"{copied}\.key is a copy of {kept}\.key") as failure:
         Keyset.load_or_create(tmp_path)
     assert failure.value.code is Code.CONFLICT
-    assert "restore" in failure.value.hint
+    assert "put your own copy" in failure.value.hint
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def test_a_lost_part_of_the_state_is_refused_and_not_made_anew(open_one, gone) -
         open_one()
     assert failure.value.code is Code.DATABASE_DAMAGED
     assert gone in failure.value.detail
-    assert "backup" in failure.value.hint
+    assert "put your own copy of that file in its place" in failure.value.hint
     assert not (state / gone).exists()
     (state / gone).write_bytes(kept)
     (state / gone).chmod(0o600)

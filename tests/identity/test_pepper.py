@@ -39,4 +39,5 @@ def test_a_damaged_one_is_an_error_and_is_not_replaced(tmp_path: Path, content: 
     with pytest.raises(LotaBotsError) as caught:
         load_or_create_pepper(path)
     assert caught.value.code is Code.FILE_UNREADABLE
+    assert "put your own copy of that file in its place" in caught.value.hint
     assert path.read_bytes() == content
