@@ -34,7 +34,7 @@ class Aim:
     def word(self) -> str:
         """Whether it is met."""
         if self.measured is None:
-            return "not measured"
+            return "no figure"
         met = self.measured <= self.wanted if self.at_most else self.measured >= self.wanted
         return "met" if met else f"missed by {abs(self.wanted - self.measured):.2f}"
 
@@ -43,7 +43,7 @@ def aims(figures: Figures) -> list[Aim]:
     """The aims of the HTTP data plane without coalescing; every number is a ratio."""
 
     def added(load: str, value: Callable[[Any], float]) -> float | None:
-        """The gate's added latency in units of nginx's, from the medians of both."""
+        """The gate's added latency in units of nginx's; None where nginx added none that could be seen."""
         mine = figures.added_ms(GATE, BARE, load, value)
         other = figures.added_ms(NGINX, BARE, load, value)
         return mine / other if mine is not None and other is not None and other > 0 else None
@@ -183,7 +183,7 @@ No test asserts any of these figures.
   embedded runtime.
 - nginx runs one process without a log, Envoy one thread with an API key and a local rate limit. Behind
   `auth_request` stands a raw ASGI program on uvicorn that only looks up a key. FastAPI + httpx checks a key
-  and counts in memory. LiteLLM runs without its database and checks no key here. Their programs:
+  and counts in memory. LiteLLM runs without its database: with its master key alone, and no limits. Their programs:
   `scripts/benchmark/peers/`. What `--peers` adds runs {PEER_RUNS} times.
 {"" if not failed else chr(10) + told + chr(10)}
 ## Where it stands

@@ -168,7 +168,7 @@ class Targets:
         return Running(f"http://127.0.0.1:{port}", self._key, [process])
 
     def _litellm(self) -> Running:
-        """Its virtual keys need a database; with the master key alone, pass-through asks for none."""
+        """Its virtual keys need a database: there is the master key alone, and no limits."""
         port = free_port()
         path = f"/v2/models/{MODEL}/infer"
         config = self._scratch / "litellm.yaml"
@@ -180,7 +180,7 @@ class Targets:
         command = [program, "--config", str(config), "--port", str(port), "--telemetry", "False"]
         process = Process(command, self._scratch / "litellm.log", env=self._environment(port))
         process.wait_until(lambda: self._listens(port), "LiteLLM's start", 2 * READY_SECONDS)
-        return Running(f"http://127.0.0.1:{port}", self._key, [process])
+        return Running(f"http://127.0.0.1:{port}", {"Authorization": "Bearer sk-bench"}, [process])
 
     def _environment(self, port: int) -> dict[str, str]:
         return {

@@ -119,7 +119,7 @@ def test_an_aim_says_by_how_much_it_is_missed(bench: dict[str, ModuleType]) -> N
     assert aim("x", 0.6, 0.5).word == "missed by 0.10"
     assert aim("x", 1.5, 1.8, at_most=True).word == "missed by 0.30"
     assert aim("x", 1.5, 1.0, at_most=True).word == "met"
-    assert aim("x", 1.5, None).word == "not measured"
+    assert aim("x", 1.5, None).word == "no figure"
 
 
 def test_a_sample_belongs_to_the_innermost_step_that_is_known(bench: dict[str, ModuleType]) -> None:
@@ -165,7 +165,7 @@ def test_the_page_is_written_from_few_figures(bench: dict[str, ModuleType]) -> N
         samples(bench, (0, "bare Triton", 100), (0, "gate, process, 1 worker", 60)), results
     )
     assert "| small JSON, 64 clients: requests/s of bare Triton | ≥ 0.60 | 0.60 | met |" in text
-    assert "not measured" in text
+    assert "no figure" in text
     assert "| 1 identify the key | 100.0 | 100% |" in text
 
 
