@@ -29,6 +29,9 @@ def run(
         return int(result) if isinstance(result, int) else Exit.OK
     except LotaBotsError as error:
         return say(error)
+    except click.exceptions.NoArgsIsHelpError as error:  # a group alone: its help is the answer
+        click.echo(error.format_message(), err=True)
+        return int(getattr(error.ctx.command, "usage_exit", Exit.USAGE))
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx else program
         code = say(LotaBotsError(Code.USAGE, error.format_message(), hint=f"see {where} --help"))

@@ -55,6 +55,17 @@ def test_help_and_version_end_well(capsys) -> None:
     assert "--number" in capsys.readouterr().out
 
 
+def test_a_group_without_a_command_shows_its_help_on_standard_error_and_is_a_usage_error(capsys) -> None:
+    group = click.Group("demo", help="What it is for.")
+    group.add_command(_command(lambda: 0))
+    assert run(group, "demo", []) == Exit.USAGE
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("Usage: demo [OPTIONS] COMMAND [ARGS]...")
+    assert "What it is for." in said.err
+    assert "error:" not in said.err
+
+
 def test_an_interrupt_ends_with_130() -> None:
     assert run(_command(_raising(KeyboardInterrupt())), "demo", []) == Exit.INTERRUPTED
     assert run(_command(_raising(click.Abort())), "demo", []) == Exit.INTERRUPTED
