@@ -183,8 +183,8 @@ No test asserts any of these figures.
   embedded runtime.
 - nginx runs one process without a log, Envoy one thread with an API key and a local rate limit. Behind
   `auth_request` stands a raw ASGI program on uvicorn that only looks up a key. FastAPI + httpx checks a key
-  and counts in memory. LiteLLM runs without its database: with its master key alone, and no limits. Their programs:
-  `scripts/benchmark/peers/`. What `--peers` adds runs {PEER_RUNS} times.
+  and counts in memory. LiteLLM runs without its database: with its master key alone, and no limits. Their
+  programs: `scripts/benchmark/peers/`. What `--peers` adds runs {PEER_RUNS} times.
 {"" if not failed else chr(10) + told + chr(10)}
 ## Where it stands
 
