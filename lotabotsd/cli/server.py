@@ -11,7 +11,7 @@ import click
 
 from lotabotsd import __version__
 from lotabotsd.foundation.config import Config, load
-from lotabotsd.foundation.errors import Exit
+from lotabotsd.foundation.errors import Code, Exit, LotaBotsError
 
 from .failures import run
 
@@ -90,7 +90,7 @@ def up(config_path: Path, once_ready: bool) -> int:
     """Run all three here, as the calling user: for the demo, tests and development."""
     from .up import run_up
 
-    return run_up(load(config_path), config_path.resolve(), once_ready=once_ready)
+    return run_up(_configuration(config_path), config_path.resolve(), once_ready=once_ready)
 
 
 @lotabotsd.command("check-config")
@@ -99,17 +99,31 @@ def check_config(file: Path) -> int:
     """Check a configuration FILE and name every problem in it."""
     from lotabotsd.daemon.timetable import rule_of
 
-    config = load(file)
+    config = _configuration(file, "FILE")
     rule_of(config.report.schedule)
     click.echo(f"{file}: no problems")
     return Exit.OK
+
+
+def _configuration(path: Path, place: str = "--config FILE") -> Config:
+    """Read the configuration. Raises CONFIG_INVALID, also for a file that cannot be read; `place` is where to name another."""
+    try:
+        return load(path)
+    except LotaBotsError as error:
+        if error.code is not Code.FILE_UNREADABLE:
+            raise
+        raise LotaBotsError(
+            Code.CONFIG_INVALID,
+            error.detail,
+            hint=f"name a file that can be read, {place}: etc/lotabots.toml is one to begin with",
+        ) from error
 
 
 def _begin(config_path: Path, component: str) -> Config:
     """Read the configuration and set up logging for one process."""
     from lotabotsd.foundation.journald import set_up_logging
 
-    config = load(config_path)
+    config = _configuration(config_path)
     set_up_logging(component, config.log.level)
     return config
 

@@ -12,7 +12,7 @@ import pytest
 
 from lotabotsd.cli.failures import run
 from lotabotsd.cli.server import lotabotsd
-from lotabotsd.foundation.config import Config, load
+from lotabotsd.foundation.config import MAX_CONFIG_BYTES, Config, load
 from lotabotsd.foundation.errors import Exit
 
 ETC = Path(__file__).parents[2] / "etc" / "lotabots.toml"
@@ -68,9 +68,20 @@ def test_a_report_schedule_that_no_calendar_knows_fails_the_check(tmp_path, caps
     assert "report.schedule" in capsys.readouterr().err
 
 
-def test_a_missing_configuration_is_named(tmp_path, capsys) -> None:
-    assert run(lotabotsd, "lotabotsd", ["check-config", str(tmp_path / "none.toml")]) == Exit.CHECK_FAILED
-    assert "none.toml" in capsys.readouterr().err
+@pytest.mark.parametrize("command", ["check-config", "serve --config", "gate --config", "up --config"])
+@pytest.mark.parametrize("size", [None, MAX_CONFIG_BYTES + 1])
+def test_a_missing_or_oversized_configuration_is_named_with_the_option_for_another(
+    command, size, tmp_path, capsys
+) -> None:
+    path = tmp_path / "other.toml"
+    if size:
+        path.write_text("#" * size)
+    assert run(lotabotsd, "lotabotsd", [*command.split(), str(path)]) == Exit.CONFIGURATION
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith(f"error: the configuration is not valid: {path}")
+    assert "FILE" in second
+    assert ("--config" in second) == ("--config" in command)
+    assert "etc/lotabots.toml" in second
 
 
 @pytest.mark.parametrize("command", ["serve", "gate", "runtime", "up"])
