@@ -36,6 +36,14 @@ STEADY_SECONDS = 30.0  # a child that lived this long starts again with the shor
 MAX_QUICK_DEATHS = 5
 STOP_MARGIN_SECONDS = 10.0
 LOG_CHUNK_BYTES = 64 * 1024
+# States that every start goes through and that would sound like a fault.
+WAITING = {
+    ("policy", "missing"): "policy not written yet",
+    ("limits", "missing"): "limits not written yet",
+    ("journal", "missing"): "journal not open yet",
+    ("runtime", "failed"): "runtime not started yet",
+    ("runtime", "missing"): "runtime still loads its models",
+}
 _PR_SET_PDEATHSIG = 1
 
 
@@ -242,10 +250,12 @@ def _readyz(host: str, port: int) -> tuple[bool, str]:
 
 
 def waiting_for(answer: bytes) -> str:
-    """`policy missing, runtime failed` out of the JSON of /readyz."""
+    """`policy not written yet, runtime not started yet` out of the JSON of /readyz."""
     try:
         components = json.loads(answer)["components"].items()
-        return ", ".join(f"{name} {state}" for name, state in components if state != "ok")
+        return ", ".join(
+            WAITING.get((name, state), f"{name} {state}") for name, state in components if state != "ok"
+        )
     except (ValueError, KeyError, TypeError, AttributeError):
         return answer[:200].decode(errors="replace")
 

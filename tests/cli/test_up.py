@@ -15,9 +15,10 @@ from lotabotsd.cli.up import (
     make_directories,
     pause_seconds,
     refuse_taken_address,
+    run_up,
     waiting_for,
 )
-from lotabotsd.foundation.config import parse
+from lotabotsd.foundation.config import load, parse
 from lotabotsd.foundation.errors import Code, LotaBotsError
 
 
@@ -38,7 +39,9 @@ def test_what_needs_another_starts_after_it_and_stops_before_it() -> None:
 
 def test_what_the_gate_waits_for_is_said_in_a_few_words() -> None:
     answer = {"code": "starting", "components": {"worker": "ok", "policy": "missing", "runtime": "failed"}}
-    assert waiting_for(json.dumps(answer).encode()) == "policy missing, runtime failed"
+    assert waiting_for(json.dumps(answer).encode()) == "policy not written yet, runtime not started yet"
+    assert waiting_for(b'{"components": {"runtime": "missing"}}') == "runtime still loads its models"
+    assert waiting_for(b'{"components": {"policy": "stale", "worker": "ok"}}') == "policy stale"
     assert waiting_for(b"<html>") == "<html>"
     assert waiting_for(b"[]") == "[]"
 
@@ -53,6 +56,22 @@ def test_an_address_that_another_gate_serves_is_refused_although_sockets_could_s
             refuse_taken_address(config)
     assert failure.value.code is Code.ADDRESS_IN_USE
     refuse_taken_address(config)
+
+
+def test_up_ends_at_once_when_its_gate_cannot_have_the_address(tmp_path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        file = tmp_path / "lotabots.toml"
+        file.write_text(
+            f'[appliance]\nstate_directory = "{tmp_path}/state"\nrun_directory = "{tmp_path}/run"\n'
+            f'[gate]\nlisten = "127.0.0.1:{other.getsockname()[1]}"\n'
+        )
+        with pytest.raises(LotaBotsError) as failure:
+            run_up(load(file), file, once_ready=False)
+    assert failure.value.code is Code.ADDRESS_IN_USE
+    assert failure.value.hint
+    assert not (tmp_path / "run" / "helper.sock").exists()
 
 
 def test_directories_are_made_with_their_modes_and_kept_when_they_are_there(tmp_path) -> None:
