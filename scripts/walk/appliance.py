@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -25,6 +27,11 @@ BIN = Path(sys.executable).parent
 MARK = ".lotabots-demo"
 START_SECONDS = 150.0
 STOP_SECONDS = 90.0
+LAST_WORDS_SECONDS = 5.0
+# What `lotabotsd up` says of itself, its children's lines having their names before them.
+SAYS = "up      | "
+SAYS_READY = f"{SAYS}ready: "
+SAYS_FAILED = ("error: ", f"{SAYS}still not ready")
 # A Unix socket's path holds 107 bytes; the longest of ours is RUN/triton/grpc.sock:8001.
 MAX_RUN_PATH = 80
 
@@ -47,11 +54,32 @@ class Answer:
 
 
 class FolderInUseError(Exception):
-    """The demo cannot use this folder; the text says why and what to do."""
+    """The demo cannot use this folder now; the text says why and what to do."""
+
+
+class FolderUnusableError(Exception):
+    """The demo can never use this folder; the text says why and what to do."""
 
 
 def claim_folder(folder: Path) -> int:
-    """Make or empty the demo's folder and lock it; returns the lock's descriptor. Raises FolderInUseError."""
+    """Make or empty the demo's folder and lock it; returns the lock's descriptor.
+
+    Raises FolderInUseError, and FolderUnusableError for a path that is no folder or that may not be written.
+    """
+    # The configuration takes no other path: Triton's Python stub is started through an unquoted shell line.
+    if not re.fullmatch(r"/[A-Za-z0-9._+@=:,/-]*", str(folder)):
+        raise FolderUnusableError(
+            f'"{folder}" cannot be used: give --dir a path without white space and shell characters'
+        )
+    try:
+        return _claim(folder)
+    except OSError as error:
+        raise FolderUnusableError(
+            f"{folder} cannot be used ({error.strerror}): give --dir an empty or a new folder of your own"
+        ) from error
+
+
+def _claim(folder: Path) -> int:
     mark = folder / MARK
     if folder.exists() and any(folder.iterdir()) and not mark.exists():
         raise FolderInUseError(f"{folder} holds something else: give --dir an empty or a new folder")
@@ -80,29 +108,33 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def port_is_free(port: int) -> bool:
-    """Whether the gate could listen there."""
+def port_problem(port: int) -> str:
+    """Why the gate could not listen there, as the kernel says it; empty when it could."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
+            probe.listen()
+        except OSError as error:
+            return error.strerror or str(error)
+        return ""
 
 
 class Appliance:
     """One `lotabotsd up` in a folder of its own."""
 
-    def __init__(self, folder: Path, port: int, telling: Telling) -> None:
+    def __init__(self, folder: Path, port: int, telling: Telling, programs: Path = BIN) -> None:
         self._folder = folder
         self._telling = telling
+        self._programs = programs
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
+        self._said = threading.Event()  # `lotabotsd up` has said that it is ready, or what it failed in
+        self._failure = ""
         self._short_run: str | None = None
         run = folder / "run"
         if len(str(run)) > MAX_RUN_PATH:
-            self._short_run = tempfile.mkdtemp(prefix="lotabots-")
+            self._short_run = tempfile.mkdtemp(prefix="lotabots-", dir="/tmp")
             run = Path(self._short_run)
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
@@ -118,8 +150,11 @@ class Appliance:
         )
 
     def start(self) -> None:
-        """Start everything and wait until the gate says that it is ready. Raises WrongResultError."""
-        command = [str(BIN / "lotabotsd"), "up", "--config", str(self.config)]
+        """Start everything and wait until `lotabotsd up` says that it is ready. Raises WrongResultError.
+
+        Its own word counts, not an answer on the port: that could be somebody else's.
+        """
+        command = [str(self._programs / "lotabotsd"), "up", "--config", str(self.config)]
         self._telling.command(["lotabotsd", *command[1:]])
         self._process = subprocess.Popen(
             command,
@@ -133,20 +168,21 @@ class Appliance:
         self._reader = threading.Thread(target=self._keep_log, daemon=True)
         self._reader.start()
         deadline = time.monotonic() + START_SECONDS
-        while self._process.poll() is None and time.monotonic() < deadline:
-            if self._ready():
-                return
-            time.sleep(0.1)  # a poll with a deadline: readiness has no other sign from outside
-        raise WrongResultError(
-            f"lotabotsd up ended with exit {self._process.returncode}"
-            if self._process.poll() is not None
-            else f"the gate is not ready after {START_SECONDS:.0f} s"
-        )
+        while not self._said.wait(0.1) and time.monotonic() < deadline:
+            self._refuse_ended()
+        if not self._said.is_set():
+            raise WrongResultError(f"lotabotsd up is not ready after {START_SECONDS:.0f} s")
+        if self._failure:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(LAST_WORDS_SECONDS)
+            self._refuse_ended()
+            raise WrongResultError(f"lotabotsd up says: {self._failure}")
 
     def wait_for_models(self) -> None:
         """Until the daemon says that Triton is ready with every model. Raises WrongResultError."""
         begun = told = time.monotonic()
         while time.monotonic() < begun + START_SECONDS:
+            self._refuse_ended()
             asked = self._execute("lotabotsctl", "status", "--json")
             seen = json.loads(asked.stdout) if asked.returncode == 0 else {}
             if seen and seen["runtime"]["state"] == "ready" and all(m["ready"] for m in seen["models"]):
@@ -233,7 +269,7 @@ class Appliance:
 
     def _execute(self, *words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [str(BIN / words[0]), *words[1:]],
+            [str(self._programs / words[0]), *words[1:]],
             env={**os.environ, "LOTABOTS_CONTROL_SOCKET": str(self.control_socket)},
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -242,11 +278,16 @@ class Appliance:
             check=False,
         )
 
-    def _ready(self) -> bool:
-        try:
-            return self.ask("GET", "/readyz").status == 200
-        except WrongResultError:
-            return False
+    def _refuse_ended(self) -> None:
+        """Raise WrongResultError when `lotabotsd up` has ended, with what it said last."""
+        assert self._process is not None
+        code = self._process.poll()
+        if code is None:
+            return
+        if self._reader is not None:
+            self._reader.join(LAST_WORDS_SECONDS)
+        said = f": {self._failure}" if self._failure else ""
+        raise WrongResultError(f"lotabotsd up ended with exit {code}{said}")
 
     def _keep_log(self) -> None:
         """Everything goes to the log; what `up` itself says is shown as well."""
@@ -256,5 +297,9 @@ class Appliance:
             for line in self._process.stdout:
                 log.write(line)
                 log.flush()
-                if line.startswith("up "):
+                if line.startswith(SAYS):
                     self._telling.note(line.rstrip())
+                if line.startswith(SAYS_FAILED):
+                    self._failure = self._failure or line.strip().removeprefix(SAYS)
+                if line.startswith((SAYS_READY, *SAYS_FAILED)):
+                    self._said.set()

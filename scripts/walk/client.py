@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import tritonclient.http as triton
 from PIL import Image
+from telling import WrongResultError
+from tritonclient.utils import InferenceServerException
 
 MODEL = "page_orientation"
 LABELS = ("0", "90", "180", "270")
@@ -26,7 +28,10 @@ def tensor(path: Path) -> np.ndarray:
 
 
 def ask(address: str, api_key: str, batch: np.ndarray, *, binary: bool) -> list[str]:
-    """The label of each page of a batch, from an unmodified `tritonclient.http` with one header more."""
+    """The label of each page of a batch, from an unmodified `tritonclient.http` with one header more.
+
+    Raises WrongResultError when the client does.
+    """
     client = triton.InferenceServerClient(address)
     try:
         pages = triton.InferInput("x", list(batch.shape), "FP32")
@@ -37,5 +42,7 @@ def ask(address: str, api_key: str, batch: np.ndarray, *, binary: bool) -> list[
         )
         found = answer.as_numpy("fetch_name_0")
         return [LABELS[index] for index in found.argmax(axis=1)]
+    except InferenceServerException as error:
+        raise WrongResultError(f"tritonclient: {error}") from error
     finally:
         client.close()

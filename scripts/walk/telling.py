@@ -64,6 +64,10 @@ class Telling:
         """A line of our own."""
         self._print(f"    {text}")
 
+    def next_step(self, text: str) -> None:
+        """What a person can do now, perhaps in another shell: its paths are told whole."""
+        print(text, flush=True)
+
     def proved(self, text: str, holds: bool) -> None:
         """Print what was checked. Raises WrongResultError when it does not hold."""
         self._print(f"  {'✓' if holds else '✗'} {text}")

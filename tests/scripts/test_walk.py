@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 
 WALK = Path(__file__).resolve().parents[2] / "scripts" / "walk"
-NAMES = ("appliance", "telling", "pages")
+NAMES = ("appliance", "telling", "pages", "client", "steps", "walk")
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +48,107 @@ def test_a_folder_in_which_a_demo_runs_is_refused(walk: dict[str, Any], tmp_path
     with pytest.raises(walk["appliance"].FolderInUseError, match="a demo runs"):
         walk["appliance"].claim_folder(tmp_path)
     os.close(lock)
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "/etc/passwd/x", "/proc/x"])
+def test_what_is_no_folder_is_refused_without_a_traceback(walk: dict[str, Any], path: str) -> None:
+    with pytest.raises(walk["appliance"].FolderUnusableError, match=r"cannot be used \(.+\): give --dir"):
+        walk["appliance"].claim_folder(Path(path))
+
+
+@pytest.mark.parametrize("name", ["two words", "a$b", "a'b", "a;b", "naïve", "a\nb"])
+def test_a_path_that_triton_cannot_start_from_is_refused(
+    walk: dict[str, Any], tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(walk["appliance"].FolderUnusableError, match="white space and shell characters"):
+        walk["appliance"].claim_folder(tmp_path / name)
+    assert not (tmp_path / name).exists()
+
+
+def test_a_port_says_why_it_cannot_be_had(walk: dict[str, Any]) -> None:
+    problem = walk["appliance"].port_problem
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        assert problem(port) == "Address already in use"
+    assert problem(port) == problem(0) == ""
+
+
+def _appliance(walk: dict[str, Any], folder: Path, port: int, up: str) -> Any:
+    """An appliance of which `lotabotsd` is a shell script that says what is given."""
+    programs = folder / "bin"
+    programs.mkdir()
+    (programs / "lotabotsd").write_text(f"#!/bin/sh\n{up}\n")
+    (programs / "lotabotsd").chmod(0o755)
+    return walk["appliance"].Appliance(folder, port, walk["telling"].Telling(1), programs)
+
+
+def test_an_appliance_is_started_when_up_itself_says_so(walk: dict[str, Any], tmp_path: Path) -> None:
+    up = 'echo "up      | waiting: all"; echo "up      | ready: http://127.0.0.1:1"; exec sleep 60'
+    appliance = _appliance(walk, tmp_path, 1, up)
+    appliance.start()
+    assert appliance.stop() == -15
+    assert "ready: " in appliance.log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("up", "told"),
+    [
+        (
+            "echo 'error: address taken' >&2; echo ' hint: take another' >&2; exit 8",
+            "exit 8: error: address taken",
+        ),
+        ("echo 'gate    | error: one of the children'; exit 3", "exit 3$"),
+        ("echo 'gate    | up      | ready: not said by up'; exit 0", "exit 0$"),
+        ("echo 'up      | still not ready after 120 s: all'; exec sleep 60", "up says: still not ready"),
+    ],
+)
+def test_a_start_ends_as_soon_as_up_has_failed(
+    walk: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, up: str, told: str
+) -> None:
+    monkeypatch.setattr(walk["appliance"], "LAST_WORDS_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as stranger:  # never asked: it could say that it is ready
+        appliance = _appliance(walk, tmp_path, stranger.getsockname()[1], up)
+        try:
+            with pytest.raises(walk["telling"].WrongResultError, match=told):
+                appliance.start()
+            stranger.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                stranger.accept()
+        finally:
+            appliance.stop()
+
+
+def test_models_are_not_waited_for_when_up_has_ended(walk: dict[str, Any], tmp_path: Path) -> None:
+    up = f'echo "up      | ready: all"; until [ -e {tmp_path}/end ]; do sleep 0.02; done; exit 5'
+    appliance = _appliance(walk, tmp_path, 1, up)
+    appliance.start()
+    (tmp_path / "end").touch()
+    assert appliance.wait() == 5
+    with pytest.raises(walk["telling"].WrongResultError, match="exit 5"):
+        appliance.wait_for_models()
+
+
+def test_a_failed_step_names_the_log_and_what_to_do_next(
+    walk: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(_walk: Any) -> None:
+        raise KeyError("tier")
+
+    monkeypatch.setattr(walk["walk"], "STEPS", (("A step", failing),))
+    monkeypatch.setattr(sys, "argv", ["demo", "--once", "--port", "0", "--dir", str(tmp_path)])
+    monkeypatch.chdir(tmp_path)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        assert walk["walk"].main() == 3
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    said = capsys.readouterr().out
+    assert "WRONG in \"A step\": KeyError: 'tier'" in said
+    assert f"next: read {tmp_path}/up.log" in said
+    assert f"lotabotsd up --config {tmp_path}/lotabots.toml" in said
 
 
 def test_a_wrong_result_stops_the_walk(walk: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
