@@ -57,7 +57,7 @@ def serve(config_path: Path, inherited: tuple[str, ...]) -> int:
     return run_daemon(config, config_path, passed_on(inherited))
 
 
-@lotabotsd.command()
+@lotabotsd.command(short_help="Run the gate: its parent, and a worker per socket.")
 @with_config
 @with_inherited
 def gate(config_path: Path, inherited: tuple[str, ...]) -> int:
@@ -71,7 +71,7 @@ def gate(config_path: Path, inherited: tuple[str, ...]) -> int:
     return run_gate(config, config_path, listeners)
 
 
-@lotabotsd.command()
+@lotabotsd.command(short_help="Run the runtime helper, which starts and stops Triton.")
 @with_config
 @with_inherited
 def runtime(config_path: Path, inherited: tuple[str, ...]) -> int:
@@ -83,7 +83,7 @@ def runtime(config_path: Path, inherited: tuple[str, ...]) -> int:
     return run_helper(config, [listener for _, listener in passed_on(inherited)])
 
 
-@lotabotsd.command()
+@lotabotsd.command(short_help="Run all three here: for the demo, tests and development.")
 @with_config
 @click.option("--once-ready", is_flag=True, help="Stop again as soon as everything is ready.")
 def up(config_path: Path, once_ready: bool) -> int:
@@ -106,7 +106,10 @@ def check_config(file: Path) -> int:
 
 
 def _configuration(path: Path, place: str = "--config FILE") -> Config:
-    """Read the configuration. Raises CONFIG_INVALID, also for a file that cannot be read; `place` is where to name another."""
+    """Read the configuration; `place` is where another one can be named.
+
+    Raises CONFIG_INVALID, also for a file that cannot be read.
+    """
     try:
         return load(path)
     except LotaBotsError as error:

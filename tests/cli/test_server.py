@@ -8,8 +8,10 @@ import sys
 import tomllib
 from pathlib import Path
 
+import click
 import pytest
 
+from lotabotsd.cli.ctl import lotabotsctl
 from lotabotsd.cli.failures import run
 from lotabotsd.cli.server import lotabotsd
 from lotabotsd.foundation.config import MAX_CONFIG_BYTES, Config, load
@@ -112,6 +114,23 @@ def test_help_loads_none_of_the_heavy_packages(module, arguments) -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30)
     assert done.returncode == 0, done.stderr
     assert "Usage:" in done.stdout
+
+
+def _groups(group, words=()):
+    yield group, words
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from _groups(command, (*words, name))
+
+
+@pytest.mark.parametrize("program", [lotabotsd, lotabotsctl])
+def test_every_line_of_a_list_of_commands_is_whole_in_a_terminal_of_80_columns(program, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    for _, words in _groups(program):
+        assert run(program, "demo", [*words, "--help"]) == Exit.OK
+        usage, _, rest = capsys.readouterr().out.partition("\n")
+        assert "..." not in rest, words
+        assert all(len(line) <= 80 for line in (usage, *rest.splitlines())), words
 
 
 def test_everything_that_the_gate_runs_loads_none_of_the_heavy_packages() -> None:

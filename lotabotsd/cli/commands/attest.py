@@ -25,7 +25,7 @@ USAGE_EXIT = 3  # of `verify` alone: its 1 and 2 are verdicts
 _MARKS = {True: "pass", False: "FAIL", None: "-"}
 
 
-@click.command()
+@click.command(short_help="Ask for a signed statement about this appliance, now.")
 @click.option("--nonce", help="22 to 88 characters of A-Z a-z 0-9 - _; shows that the token is fresh.")
 @click.option("--audience", help="Whom the token is for.  [default: anybody]")
 @json_option
@@ -44,7 +44,7 @@ class VerifyCommand(click.Command):
     usage_exit = USAGE_EXIT
 
 
-@click.group()
+@click.group(short_help="Verify evidence offline, without appliance and network.")
 def verify() -> None:
     """Verify evidence offline: needs neither the appliance nor a network."""
 

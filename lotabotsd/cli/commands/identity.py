@@ -69,7 +69,7 @@ def list_organisations(session: Session, as_json: bool) -> None:
     show(session.client.all_items("organisations"), _organisations, as_json=as_json)
 
 
-@organisation.command("remove")
+@organisation.command("remove", short_help="Remove an ORGANISATION and its members; revoke its keys first.")
 @click.argument("organisation")
 @yes_option
 @pass_session

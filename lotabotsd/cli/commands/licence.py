@@ -36,7 +36,7 @@ def show_licence(session: Session, as_json: bool) -> None:
     show(session.client.get("licence"), lambda found: standing_text(found["standing"]), as_json=as_json)
 
 
-@licence.command("install")
+@licence.command("install", short_help="Install the licence in FILE (or - for standard input).")
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
 @click.option("--check", is_flag=True, help="Only say what would change.")
 @json_option

@@ -80,7 +80,7 @@ def list_reports(session: Session, as_json: bool) -> None:
     show(session.client.get("usage", "reports")["items"], _reports, as_json=as_json)
 
 
-@click.group()
+@click.group(short_help="The chain of hours that everything billed comes from.")
 def ledger() -> None:
     """The ledger: the chain of hours that everything billed comes from."""
 
