@@ -196,6 +196,12 @@ def crash_disk() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def failing_files() -> ModuleType:
+    """A disk on which single calls fail."""
+    return load_simulator("failing_files")
+
+
+@pytest.fixture(scope="session")
 def worker_life() -> ModuleType:
     """Requests in the real order, and what a ledger must say of them."""
     return load_simulator("worker_life")

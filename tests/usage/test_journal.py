@@ -8,6 +8,8 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -23,55 +25,9 @@ RECORD = encode_close(
 PER_SEGMENT = (MIN_SEGMENT_BYTES - 64) // len(RECORD)
 
 
-class FailingFiles:
-    """The module `os`, except where a script says which call fails, is short, or is to be noticed."""
-
-    def __init__(self) -> None:
-        self.fail: dict[str, list[int | None]] = {}  # call → errno per call, None for success
-        self.short = False
-        self.fails_too_late = False  # a rename is carried out, and then said to have failed
-        self.calls: list[str] = []
-        self.during: Callable[[], None] = lambda: None
-
-    def _enter(self, name: str) -> None:
-        self.calls.append(name)
-        script = self.fail.get(name)
-        number = script.pop(0) if script else None
-        if number is not None:
-            raise OSError(number, os.strerror(number))
-
-    def open(self, path: str, flags: int, mode: int = 0o777, /) -> int:
-        self._enter("open")
-        return os.open(path, flags, mode)
-
-    def pwrite(self, descriptor: int, data: bytes, offset: int, /) -> int:
-        self._enter("pwrite")
-        return os.pwrite(descriptor, data[: len(data) // 2 or 1] if self.short else data, offset)
-
-    def fdatasync(self, descriptor: int, /) -> None:
-        self._enter("fdatasync")
-        self.during()
-        os.fdatasync(descriptor)
-
-    def fsync(self, descriptor: int, /) -> None:
-        self._enter("fsync")
-        os.fsync(descriptor)
-
-    def rename(self, source: str, target: str, /) -> None:
-        if self.fails_too_late:
-            os.rename(source, target)  # noqa: PTH104 - the very call
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-        self._enter("rename")
-        os.rename(source, target)  # noqa: PTH104 - the very call
-
-    def unlink(self, path: str, /) -> None:
-        self._enter("unlink")
-        os.unlink(path)  # noqa: PTH108 - the very call
-
-
 @pytest.fixture
-def files() -> FailingFiles:
-    return FailingFiles()
+def files(failing_files: ModuleType) -> Any:
+    return failing_files.FailingFiles()
 
 
 @pytest.fixture
@@ -81,7 +37,7 @@ def later() -> list[Callable[[], None]]:
 
 
 @pytest.fixture
-def journal(tmp_path: Path, files: FailingFiles, later: list[Callable[[], None]]):
+def journal(tmp_path: Path, files: Any, later: list[Callable[[], None]]):
     made = Journal(
         tmp_path, 2, bytes(range(16)), 0xABC, MIN_SEGMENT_BYTES, files=files, in_background=later.append
     )
@@ -138,14 +94,14 @@ def test_only_a_sync_makes_records_durable(journal: Journal) -> None:
     assert (journal.written, journal.durable) == (2, 2)
 
 
-def test_a_sync_covers_what_was_written_at_its_start(journal: Journal, files: FailingFiles) -> None:
+def test_a_sync_covers_what_was_written_at_its_start(journal: Journal, files: Any) -> None:
     journal.append(RECORD)
     files.during = lambda: journal.append(RECORD) and None
     journal.sync()
     assert (journal.written, journal.durable) == (2, 1)
 
 
-def test_a_sync_with_nothing_to_do_does_not_touch_the_disk(journal: Journal, files: FailingFiles) -> None:
+def test_a_sync_with_nothing_to_do_does_not_touch_the_disk(journal: Journal, files: Any) -> None:
     journal.append(RECORD)
     journal.sync()
     files.calls.clear()
@@ -162,7 +118,7 @@ def test_a_full_segment_is_followed_by_the_next(journal: Journal, tmp_path: Path
 
 
 def test_a_sync_after_a_rotation_covers_the_old_segment_and_the_new_name(
-    journal: Journal, files: FailingFiles
+    journal: Journal, files: Any
 ) -> None:
     journal.sync()
     for _ in range(PER_SEGMENT + 1):
@@ -174,7 +130,7 @@ def test_a_sync_after_a_rotation_covers_the_old_segment_and_the_new_name(
 
 
 def test_the_next_segment_is_made_in_the_background(
-    journal: Journal, later: list[Callable[[], None]], files: FailingFiles
+    journal: Journal, later: list[Callable[[], None]], files: Any
 ) -> None:
     later.pop()()
     for _ in range(PER_SEGMENT):
@@ -243,7 +199,7 @@ def test_work_left_for_the_background_does_nothing_after_closing(
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
 def test_an_append_that_fails_gives_the_same_number_again(
-    journal: Journal, files: FailingFiles, tmp_path: Path, number: int
+    journal: Journal, files: Any, tmp_path: Path, number: int
 ) -> None:
     journal.append(RECORD)
     files.fail["pwrite"] = [number]
@@ -255,9 +211,7 @@ def test_an_append_that_fails_gives_the_same_number_again(
     assert numbers(segment(tmp_path, 0)) == [1, 2]
 
 
-def test_an_append_that_fails_half_way_is_written_over(
-    journal: Journal, files: FailingFiles, tmp_path: Path
-) -> None:
+def test_an_append_that_fails_half_way_is_written_over(journal: Journal, files: Any, tmp_path: Path) -> None:
     files.short = True
     files.fail["pwrite"] = [None, None, errno.ENOSPC]
     with pytest.raises(LotaBotsError):
@@ -267,7 +221,7 @@ def test_an_append_that_fails_half_way_is_written_over(
     assert numbers(segment(tmp_path, 0)) == [1]
 
 
-def test_short_writes_are_finished(journal: Journal, files: FailingFiles, tmp_path: Path) -> None:
+def test_short_writes_are_finished(journal: Journal, files: Any, tmp_path: Path) -> None:
     files.short = True
     journal.append(RECORD)
     journal.append(RECORD)
@@ -275,7 +229,7 @@ def test_short_writes_are_finished(journal: Journal, files: FailingFiles, tmp_pa
 
 
 @pytest.mark.parametrize("call", ["fdatasync", "fsync"])
-def test_a_failed_sync_poisons_the_journal(journal: Journal, files: FailingFiles, call: str) -> None:
+def test_a_failed_sync_poisons_the_journal(journal: Journal, files: Any, call: str) -> None:
     journal.append(RECORD)
     files.fail[call] = [errno.EIO]
     with pytest.raises(LotaBotsError, match="durable") as caught:
@@ -291,7 +245,7 @@ def test_a_failed_sync_poisons_the_journal(journal: Journal, files: FailingFiles
 
 @pytest.mark.parametrize("call", ["open", "pwrite", "fsync", "rename"])
 def test_a_rotation_that_fails_leaves_no_debris_and_is_tried_again(
-    journal: Journal, files: FailingFiles, tmp_path: Path, call: str
+    journal: Journal, files: Any, tmp_path: Path, call: str
 ) -> None:
     for _ in range(PER_SEGMENT):
         journal.append(RECORD)
@@ -306,7 +260,7 @@ def test_a_rotation_that_fails_leaves_no_debris_and_is_tried_again(
 
 
 def test_a_rotation_of_unknown_outcome_poisons_the_journal(
-    journal: Journal, files: FailingFiles, tmp_path: Path
+    journal: Journal, files: Any, tmp_path: Path
 ) -> None:
     """With the next segment in sight, the reader frees the one that would be written on."""
     for _ in range(PER_SEGMENT):
@@ -319,7 +273,7 @@ def test_a_rotation_of_unknown_outcome_poisons_the_journal(
 
 
 def test_what_cannot_be_removed_is_left_for_the_next_start(
-    journal: Journal, files: FailingFiles, tmp_path: Path
+    journal: Journal, files: Any, tmp_path: Path
 ) -> None:
     for _ in range(PER_SEGMENT):
         journal.append(RECORD)
@@ -332,20 +286,20 @@ def test_what_cannot_be_removed_is_left_for_the_next_start(
 
 
 def test_a_failed_preparation_in_the_background_harms_nothing(
-    journal: Journal, files: FailingFiles, later: list[Callable[[], None]]
+    journal: Journal, files: Any, later: list[Callable[[], None]]
 ) -> None:
     files.fail["open"] = [errno.ENOSPC]
     later.pop()()
     assert journal.append(RECORD) == 1
 
 
-def test_the_directory_of_a_new_worker_is_made_durable_first(tmp_path: Path, files: FailingFiles) -> None:
+def test_the_directory_of_a_new_worker_is_made_durable_first(tmp_path: Path, files: Any) -> None:
     Journal(tmp_path, 0, bytes(16), 1, MIN_SEGMENT_BYTES, files=files, in_background=lambda work: None)
     assert files.calls == ["fsync", "open", "pwrite", "fsync", "pwrite", "rename"]
 
 
 @pytest.mark.parametrize("call", ["open", "pwrite", "fsync", "rename"])
-def test_a_journal_that_cannot_begin_says_so(tmp_path: Path, files: FailingFiles, call: str) -> None:
+def test_a_journal_that_cannot_begin_says_so(tmp_path: Path, files: Any, call: str) -> None:
     files.fail[call] = [errno.ENOSPC]
     with pytest.raises(LotaBotsError) as caught:
         Journal(tmp_path, 0, bytes(16), 1, MIN_SEGMENT_BYTES, files=files)
