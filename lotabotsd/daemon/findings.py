@@ -77,9 +77,11 @@ def _licence(standing: Status) -> Iterator[Finding]:
         "terminated": "error",
     }.get(standing["state"])
     renew = "install a renewed licence: lotabotsctl licence install FILE"
+    again = "copy the file again and install it: lotabotsctl licence install FILE"
     if severity:
-        text = " ".join(part for part in (standing["effect"], standing["detail"]) if part)
-        yield _finding(severity, standing["code"], text, renew)
+        detail = f" ({standing['detail']})" if standing["detail"] else ""
+        fix = again if standing["code"] == "licence_unusable" else renew
+        yield _finding(severity, standing["code"], f"{standing['effect']}{detail}", fix)
     if standing["clock_suspect"]:
         yield _finding(
             "warning",

@@ -156,18 +156,20 @@ def parse_envelope(data: bytes, *, limit_bytes: int = MAX_ENVELOPE_BYTES) -> Env
     if begin:
         label, content = begin.group(1), _inside_armour(text, begin)
         try:
-            envelope = _from_json(_base64(content))
+            inside = _base64(content)
         except ValueError as error:
-            raise _malformed(f"inside the armour: {error}") from error
+            raise _malformed("it is damaged inside the armour") from error
+        envelope = _from_json(inside)
         if envelope.payload_type.label != label:
             raise _malformed(f"the armour says {label}, the content {envelope.payload_type.label}")
         return envelope
     line = _ONE_LINE.fullmatch(text.strip())
     if line:
         try:
-            envelope = _from_json(unb64url("".join(line.group(2).split())))
+            inside = unb64url("".join(line.group(2).split()))
         except ValueError as error:
-            raise _malformed(f"inside the line: {error}") from error
+            raise _malformed("it is damaged inside the line") from error
+        envelope = _from_json(inside)
         if envelope.payload_type.short_name != line.group(1):
             raise _malformed(f"the line says {line.group(1)}, the content {envelope.payload_type.label}")
         return envelope
@@ -192,9 +194,13 @@ def _inside_armour(text: str, begin: re.Match[str]) -> str:
 
 def _from_json(data: bytes) -> Envelope:
     try:
-        return _from_object(strict_json(data, max_depth=4))
+        found = strict_json(data, max_depth=4)
     except (ValueError, RecursionError) as error:
-        raise _malformed(str(error)) from error
+        raise _malformed("it is damaged") from error
+    try:
+        return _from_object(found)
+    except ValueError as error:
+        raise _malformed(f"it is damaged: {error}") from error
 
 
 def _from_object(found: Any) -> Envelope:
@@ -232,7 +238,10 @@ def _base64(text: Any) -> bytes:
     """Standard base64 with its padding and no loose bits (RFC 4648, section 3.5). Raises ValueError."""
     if not isinstance(text, str):
         raise ValueError("base64 is text")
-    data = base64.b64decode(text, validate=True)
+    try:
+        data = base64.b64decode(text, validate=True)
+    except ValueError as error:
+        raise ValueError("the base64 is not whole") from error
     if base64.b64encode(data).decode() != text:
         raise ValueError("the base64 is not canonical")
     return data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import UTC, date, datetime
 from enum import StrEnum
@@ -38,7 +39,9 @@ class Fields:
         """The fields of a JSON body; duplicate keys, NaN and deep nesting are refused with `code`."""
         try:
             value = strict_json(body, max_depth=16)
-        except (ValueError, RecursionError) as error:
+        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise LotaBotsError(code, "what was signed is no JSON") from error
+        except ValueError as error:
             raise LotaBotsError(code, str(error)) from error
         return cls(value, "", [])
 

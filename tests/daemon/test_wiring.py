@@ -112,3 +112,11 @@ def test_without_a_policy_nothing_was_published_as_ready(tmp_path) -> None:
     assert published_ready(tmp_path / "policy.db") == {}
     (tmp_path / "policy.db").write_bytes(b"no database")
     assert published_ready(tmp_path / "policy.db") == {}
+
+
+def test_a_licence_that_cannot_be_read_is_told_in_one_sentence_with_its_fix(appliance) -> None:
+    (appliance.config.paths.licence / "current.dsse.json").write_text('{"payload": "a\x01"}')
+    open_gate(appliance, triton_runs=False)
+    found = {finding["code"]: finding for finding in status_of(appliance)["warnings"]}["licence_unusable"]
+    assert found["message"].endswith(" (the signed file cannot be read: it is damaged)")
+    assert "copy the file again" in found["hint"]
