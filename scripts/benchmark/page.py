@@ -150,6 +150,11 @@ def summary(figures: Figures) -> str:
 
 def write(figures: Figures, results: dict[str, Any]) -> str:
     """The whole page."""
+    return preamble(figures, results) + sections(figures, results)
+
+
+def preamble(figures: Figures, results: dict[str, Any]) -> str:
+    """How it was measured, on what, and what failed."""
     machine, versions = results["machine"], results["versions"]
     failed = figures.failures()
     told = "\n".join(["Some requests failed, so these figures say nothing:", *[f"- {f}" for f in failed]])
@@ -185,7 +190,12 @@ No test asserts any of these figures.
   `auth_request` stands a raw ASGI program on uvicorn that only looks up a key. FastAPI + httpx checks a key
   and counts in memory. LiteLLM runs without its database: with its master key alone, and no limits. Their
   programs: `scripts/benchmark/peers/`. What `--peers` adds runs {PEER_RUNS} times.
-{"" if not failed else chr(10) + told + chr(10)}
+{"" if not failed else chr(10) + told + chr(10)}"""
+
+
+def sections(figures: Figures, results: dict[str, Any]) -> str:
+    """The tables, from the aims to what each step costs."""
+    return f"""
 ## Where it stands
 
 {aims_table(figures)}
