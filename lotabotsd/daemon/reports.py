@@ -14,7 +14,7 @@ from apscheduler.triggers.cron import CronTrigger
 
 from lotabotsd.attestation.keyset import Keyset
 from lotabotsd.control.moments import parse_moment
-from lotabotsd.foundation.clock import NANOSECONDS, Clock, from_ns
+from lotabotsd.foundation.clock import NANOSECONDS, Clock, from_ns, rfc3339
 from lotabotsd.foundation.errors import Code, LotaBotsError
 from lotabotsd.foundation.keys import raw_public
 from lotabotsd.identity.store import IdentityStore
@@ -80,8 +80,11 @@ class Reports:
             cut = until.strip().lower() == NOW
             end = None if cut or not until else parse_moment(until, self._clock.wall_ns())
             self._seal(cut)
-            written = self._write(self._ledger.sealed_until if end is None else end)
-            return [self._shape(frozen) for frozen in written]
+            self._refuse_damage()
+            if end is None:
+                end = self._ledger.sealed_until
+                self._refuse_nothing_new(end)
+            return [self._shape(frozen) for frozen in self._write(end)]
 
     def write_due(self, rule: CronTrigger) -> list[dict[str, Any]]:
         """Write the report whose time has come, also one that was missed; nothing when there is none."""
@@ -96,6 +99,7 @@ class Reports:
             if boundary is None:
                 return []
             self._seal(False)
+            self._refuse_damage()
             try:
                 written = self._write(int(boundary.timestamp()))
             except LotaBotsError as error:
@@ -110,7 +114,9 @@ class Reports:
         """Every part of the report that `export` would write now. Raises REPORT_EMPTY, LEDGER_DAMAGED."""
         self._refuse_damage()
         now = self._clock.wall_ns() // NANOSECONDS
-        found = preview(self._ledger, self._ledger.sealed_until, self._about(), now)
+        until = self._ledger.sealed_until
+        self._refuse_nothing_new(until)
+        found = preview(self._ledger, until, self._about(), now)
         return {
             "from": found.period_from,
             "until": found.period_until,
@@ -129,7 +135,6 @@ class Reports:
         return self._outbox.read(name)
 
     def _write(self, until: int) -> list[Frozen]:
-        self._refuse_damage()
         return export_report(
             self._ledger,
             self._outbox,
@@ -137,6 +142,27 @@ class Reports:
             until=until,
             about=self._about(),
             now=self._clock.wall_ns() // NANOSECONDS,
+        )
+
+    def _refuse_nothing_new(self, sealed_until: int) -> None:
+        """Raise REPORT_EMPTY when everything sealed was reported, or nothing was sealed yet.
+
+        A report that was frozen and never reached the outbox is still to be written.
+        """
+        last = latest_report(self._ledger)
+        if last is not None and not self._outbox.holds(last.file_name):
+            return
+        if last is None and self._recorded_from() is None:
+            detail = "the first hour still runs and is not closed yet"
+        elif last is not None and sealed_until <= last.period_until:
+            reported = rfc3339(from_ns(last.period_until * NANOSECONDS))
+            detail = f"all until {reported} is reported, and the running hour is not closed yet"
+        else:
+            return
+        raise LotaBotsError(
+            Code.REPORT_EMPTY,
+            detail,
+            hint="wait for its end, or close it now and report it: lotabotsctl usage export --cut",
         )
 
     def _about(self) -> About:

@@ -38,10 +38,38 @@ def test_with_now_the_running_hour_is_cut(appliance, clock) -> None:
 
 def test_the_same_range_is_not_reported_twice(appliance, clock) -> None:
     clock.advance(3_600)
-    appliance.reports.export("")
+    (report,) = appliance.reports.export("")
     with pytest.raises(LotaBotsError) as failure:
-        appliance.reports.export("")
+        appliance.reports.export("2026-03-17T10:45:00Z")
     assert _code(failure) is Code.REPORT_OVERLAP
+    assert appliance.reports.written() == [report]
+
+
+@pytest.mark.parametrize("attempt", ["export", "preview"])
+def test_right_after_a_report_nothing_is_new_and_the_cut_is_named(appliance, clock, attempt) -> None:
+    appliance.reports.export("now")
+    clock.advance(5)
+    with pytest.raises(LotaBotsError, match="all until 2026-03-17T10:30:01Z is reported") as failure:
+        appliance.reports.export("") if attempt == "export" else appliance.reports.preview()
+    assert _code(failure) is Code.REPORT_EMPTY
+    assert "lotabotsctl usage export --cut" in failure.value.hint
+
+
+@pytest.mark.parametrize("attempt", ["export", "preview"])
+def test_within_the_first_hour_its_end_or_a_cut_is_awaited(appliance, attempt) -> None:
+    with pytest.raises(LotaBotsError, match="the first hour still runs") as failure:
+        appliance.reports.export("") if attempt == "export" else appliance.reports.preview()
+    assert _code(failure) is Code.REPORT_EMPTY
+    assert "lotabotsctl usage export --cut" in failure.value.hint
+    assert appliance.reports.written() == []
+
+
+def test_a_report_that_never_reached_the_outbox_is_written_though_nothing_is_new(appliance) -> None:
+    (report,) = appliance.reports.export("now")
+    data = appliance.reports.read(report["name"])
+    (appliance.config.paths.outbox / "new" / report["name"]).unlink()
+    assert appliance.reports.export("") == [report]
+    assert appliance.reports.read(report["name"]) == data
 
 
 def test_a_moment_that_is_none_changes_nothing(appliance, clock) -> None:
