@@ -110,6 +110,10 @@ class Fleet(Appliance):
         """Install a licence, issued now."""
         return self.control.put_bytes("licence", data=self.licence(tier, *options).read_bytes())
 
+    def put(self, *parts: str, body: dict[str, Any]) -> Any:
+        """PUT JSON to the control API."""
+        return self.control._json("PUT", parts, {}, json.dumps(body).encode(), "application/json")
+
     def organisation(self, name: str = "works", **limits: int) -> tuple[str, str]:
         """A new organisation with one member: their ids."""
         made = self.control.post("organisations", body={"name": name, "limits": limits})
