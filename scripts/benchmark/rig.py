@@ -58,7 +58,7 @@ class Process:
         self.pid = self._child.pid
 
     def wait_until(self, holds: Callable[[], bool], what: str, seconds: float = START_SECONDS) -> None:
-        """Wait for a condition while the child lives. Raises RigError."""
+        """Wait for a condition while the child lives. Raises RigError, and then it has ended."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if self._child.poll() is not None:
@@ -66,6 +66,7 @@ class Process:
             if holds():
                 return
             time.sleep(0.05)  # a poll with a deadline
+        self.stop()
         tail = self.log.read_text(errors="replace")[-1500:]
         raise RigError(f"{what} did not happen; the end of {self.log.name}:\n{tail}")
 

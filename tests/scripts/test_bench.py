@@ -169,6 +169,16 @@ def test_the_page_is_written_from_few_figures(bench: dict[str, ModuleType]) -> N
     assert "| 1 identify the key | 100.0 | 100% |" in text
 
 
+def test_what_does_not_start_is_ended_and_its_last_words_told(
+    bench: dict[str, ModuleType], tmp_path: Path
+) -> None:
+    program = "import time; print('no such file', flush=True); time.sleep(600)"
+    child = bench["rig"].Process([sys.executable, "-c", program], tmp_path / "log")
+    with pytest.raises(bench["rig"].RigError, match="no such file"):
+        child.wait_until(lambda: False, "an answer", 1.0)
+    assert not Path(f"/proc/{child.pid}").exists()
+
+
 def test_the_identity_package_is_one_that_the_appliance_takes(
     bench: dict[str, ModuleType], tmp_path: Path
 ) -> None:
