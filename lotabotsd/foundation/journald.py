@@ -29,7 +29,8 @@ def set_up_logging(component: str, level: str = "info") -> None:
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     logging.getLogger("apscheduler").setLevel(logging.WARNING)
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    # Its warnings are about what clients send: anybody could fill the log with them.
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)
 
 
 def connected_to_journald(environment: os._Environ[str] | dict[str, str]) -> bool:
