@@ -113,6 +113,7 @@ def test_a_thousand_revokes_under_load_and_none_is_served_afterwards(
     crowd: tuple[Fleet, list[Key]],
 ) -> None:
     fleet, keys = crowd
+    wait_for(lambda: len(fleet.workers()) == min(32, os.cpu_count() or 1), 20, '"auto" many workers')
     dice = random.Random(11)  # noqa: S311 - no secret
     revoking = Revoking(fleet, keys)
     heard: list[Heard] = []

@@ -16,6 +16,8 @@ import pytest
 from fleet import Client, Fleet, Heard, clients, running_fleet, send
 from gate_clients import Key, wait_for
 
+from lotabotsd.gate.watch import SILENT_SECONDS
+
 pytestmark = pytest.mark.required
 
 WORKERS = 4
@@ -142,6 +144,16 @@ def test_the_rate_is_reached_and_never_passed(fleet: Fleet, home: tuple[str, str
 
 
 # -- bad days
+@pytest.mark.slow
+def test_a_worker_that_does_not_move_is_replaced_also_when_nobody_waits_for_it(
+    fleet: Fleet, all_there: None
+) -> None:
+    pid = fleet.workers()[2]
+    os.kill(pid, signal.SIGSTOP)
+    wait_for(lambda: fleet.workers().get(2, pid) != pid, SILENT_SECONDS + 5, "it is replaced")
+    wait_for(lambda: everybody_serves(fleet), 30, "every worker serves")
+
+
 def test_a_worker_that_dies_again_and_again_is_started_ever_more_slowly(
     fleet: Fleet, all_there: None
 ) -> None:
