@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from pathlib import Path
+from typing import Any
 
 from lotabotsd.foundation.clock import NANOSECONDS, Clock
 from lotabotsd.foundation.errors import LotaBotsError
@@ -38,6 +39,21 @@ class Issuer:
         self._token_seconds = token_seconds
         self._previous = _read_previous(self._memory)
         self._one_at_a_time = threading.Lock()
+
+    @property
+    def ueid(self) -> str:
+        """The name that tokens and receipts are issued under."""
+        return self._keyset.ueid
+
+    @property
+    def jwks(self) -> dict[str, Any]:
+        """The keys that verify them, as a JWK set."""
+        return self._keyset.jwks(self._algorithm)
+
+    @property
+    def last(self) -> str:
+        """The hash of the token that was issued last; empty before the first."""
+        return self._previous or ""
 
     def issue(self, evidence: Evidence, nonce: str | None = None, audience: str = ANY_AUDIENCE) -> Issued:
         """Sign a token about `evidence`; blocks for one fsync.

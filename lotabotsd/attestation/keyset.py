@@ -31,19 +31,21 @@ class Keyset:
     ueid: str
 
     @classmethod
-    def load_or_create(cls, directory: Path) -> Keyset:
+    def load_or_create(cls, directory: Path, receipt_key: Path) -> Keyset:
         """Read the keys and the ueid in `directory`, making what is missing.
 
+        `receipt_key` is the file of the one key that the gate reads too; its group may read it.
         Raises FILE_UNREADABLE for a damaged or unprotected file, CONFLICT when two roles share a key.
         """
-        keys = {role: load_or_create_key(directory / f"{role}.key") for role in ROLES}
+        files = {role: directory / f"{role}.key" for role in ROLES} | {"receipt": receipt_key}
+        keys = {role: load_or_create_key(path, shared=role == "receipt") for role, path in files.items()}
         seen: dict[bytes, str] = {}
         for role, key in keys.items():
             other = seen.setdefault(raw_public(key), role)
             if other != role:
                 raise LotaBotsError(
                     Code.CONFLICT,
-                    f"{directory}: {role}.key is a copy of {other}.key",
+                    f"{files[role]} is a copy of {files[other]}",
                     hint=f"put your own copy of {role}.key in its place, or remove it: a new one is made",
                 )
         return cls(**keys, ueid=_load_or_create_ueid(directory / "ueid"))

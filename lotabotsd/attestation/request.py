@@ -1,4 +1,4 @@
-"""What is asked for a token and what comes back, and both as lines on the daemon's socket. Pure."""
+"""What is asked for a token or a receipt and what comes back, as lines on the daemon's socket. Pure."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from lotabotsd.foundation.errors import Code, LotaBotsError
 MAX_REQUEST_BYTES = 4 * 1024  # one line, its line end included
 MAX_ANSWER_BYTES = 1024 * 1024
 ANY_AUDIENCE = "lotabots:any"
+MAX_ID_LENGTH = 64
 _NONCE = re.compile(r"[A-Za-z0-9_-]{22,88}")  # 22 characters carry 128 bits; RFC 9711 ends at 88
 _AUDIENCE = re.compile(r"[\x21-\x7e]{1,255}")
 _KEY_ID = re.compile(r"[A-Za-z0-9]{1,32}")
@@ -29,6 +30,29 @@ class AttestRequest:
     def to_line(self) -> bytes:
         """The request as one line of JSON."""
         return canonical_json({"audience": self.audience, "key_id": self.key_id, "nonce": self.nonce}) + b"\n"
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptRequest:
+    """The wish for a receipt of before; only one of this organisation is given out."""
+
+    receipt_id: str
+    organisation_id: str
+
+    def to_line(self) -> bytes:
+        """The request as one line of JSON."""
+        return canonical_json({"organisation": self.organisation_id, "receipt": self.receipt_id}) + b"\n"
+
+
+@dataclass(frozen=True, slots=True)
+class FoundReceipt:
+    """A receipt, as it was given out with its answer."""
+
+    receipt: str
+
+    def to_line(self) -> bytes:
+        """The answer as one line of JSON."""
+        return canonical_json({"receipt": self.receipt}) + b"\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +89,11 @@ def check_audience(audience: object) -> str:
     return audience
 
 
-def parse_request(line: bytes) -> AttestRequest:
+def parse_request(line: bytes) -> AttestRequest | ReceiptRequest:
     """Read a request line. Raises JSON_INVALID, NONCE_INVALID or VALUE_INVALID."""
     found = _object(line)
+    if "receipt" in found:
+        return _parse_receipt_request(found)
     unknown = set(found) - {"nonce", "audience", "key_id"}
     if unknown:
         raise LotaBotsError(Code.JSON_INVALID, f"unknown members: {', '.join(sorted(unknown))}")
@@ -77,6 +103,15 @@ def parse_request(line: bytes) -> AttestRequest:
     return AttestRequest(check_nonce(found.get("nonce")), check_audience(found.get("audience")), key_id)
 
 
+def _parse_receipt_request(found: Mapping[str, Any]) -> ReceiptRequest:
+    if set(found) != {"receipt", "organisation"}:
+        raise LotaBotsError(Code.JSON_INVALID, "a receipt is asked for by receipt and organisation alone")
+    receipt, organisation = found["receipt"], found["organisation"]
+    if not all(isinstance(text, str) and 0 < len(text) <= MAX_ID_LENGTH for text in (receipt, organisation)):
+        raise LotaBotsError(Code.VALUE_INVALID, "an id is not usable")
+    return ReceiptRequest(receipt, organisation)
+
+
 def error_line(failure: LotaBotsError) -> bytes:
     """A failure as the answer line."""
     return canonical_json({"error": failure.problem()}) + b"\n"
@@ -84,6 +119,26 @@ def error_line(failure: LotaBotsError) -> bytes:
 
 def parse_answer(line: bytes) -> Issued:
     """Read an answer line. Raises the failure that it tells of, or INTERNAL when it is no answer at all."""
+    found = _answer(line)
+    token, detached = found.get("token"), found.get("detached", {})
+    if (
+        not isinstance(token, str)
+        or not isinstance(detached, dict)
+        or not all(isinstance(item, str) for item in detached.values())
+    ):
+        raise LotaBotsError(Code.INTERNAL, "the daemon answered without a token")
+    return Issued(token, detached)
+
+
+def parse_receipt_answer(line: bytes) -> FoundReceipt:
+    """Read the answer to a `ReceiptRequest`. Raises as `parse_answer` does."""
+    receipt = _answer(line).get("receipt")
+    if not isinstance(receipt, str):
+        raise LotaBotsError(Code.INTERNAL, "the daemon answered without a receipt")
+    return FoundReceipt(receipt)
+
+
+def _answer(line: bytes) -> dict[str, Any]:
     try:
         found = _object(line)
     except LotaBotsError as failure:
@@ -93,14 +148,7 @@ def parse_answer(line: bytes) -> Issued:
     error = found.get("error")
     if isinstance(error, dict):
         raise _told(error)
-    token, detached = found.get("token"), found.get("detached", {})
-    if (
-        not isinstance(token, str)
-        or not isinstance(detached, dict)
-        or not all(isinstance(item, str) for item in detached.values())
-    ):
-        raise LotaBotsError(Code.INTERNAL, "the daemon answered without a token")
-    return Issued(token, detached)
+    return found
 
 
 def _told(error: Mapping[str, Any]) -> LotaBotsError:

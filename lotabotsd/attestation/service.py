@@ -1,4 +1,4 @@
-"""The daemon's socket with one verb, "make a token", and the gate's call to it.
+"""The daemon's socket for the gate, "make a token" and "find a receipt", and the gate's calls to it.
 
 One connection carries one line in and one line out (ARCHITECTURE.md, "The attest socket").
 """
@@ -20,9 +20,12 @@ from .request import (
     MAX_ANSWER_BYTES,
     MAX_REQUEST_BYTES,
     AttestRequest,
+    FoundReceipt,
     Issued,
+    ReceiptRequest,
     error_line,
     parse_answer,
+    parse_receipt_answer,
     parse_request,
 )
 
@@ -30,11 +33,15 @@ log = logging.getLogger(__name__)
 
 
 class AttestService:
-    """Serves tokens to whom `admit` lets in; `issue` makes them, `max_concurrent` at a time."""
+    """Serves whom `admit` lets in, `max_concurrent` at a time: `issue` makes tokens, `find` finds receipts.
+
+    `find` raises NOT_FOUND for what is not there, and for what is another organisation's.
+    """
 
     def __init__(
         self,
         issue: Callable[[AttestRequest], Awaitable[Issued]],
+        find: Callable[[ReceiptRequest], Awaitable[FoundReceipt]],
         admit: Callable[[Peer], bool],
         *,
         max_concurrent: int = 8,
@@ -42,6 +49,7 @@ class AttestService:
         deadline_seconds: float = 5.0,
     ) -> None:
         self._issue = issue
+        self._find = find
         self._admit = admit
         self._max_concurrent = max_concurrent
         self._max_connections = max_connections
@@ -74,7 +82,7 @@ class AttestService:
             async with asyncio.timeout(self._deadline_seconds):
                 request = await self._read(reader)
                 self._check_peer(connection)
-                return (await self._issue_bounded(parse_request(request))).to_line()
+                return (await self._serve_bounded(parse_request(request))).to_line()
         except TimeoutError:
             return error_line(
                 LotaBotsError(Code.REQUEST_TIMEOUT, f"{self._deadline_seconds:g} s have passed")
@@ -98,11 +106,13 @@ class AttestService:
             log.warning("attest socket refused a caller", extra={"peer_uid": peer.uid, "pid": peer.pid})
             raise LotaBotsError(Code.PEER_REFUSED, hint="only the gate asks here")
 
-    async def _issue_bounded(self, request: AttestRequest) -> Issued:
+    async def _serve_bounded(self, request: AttestRequest | ReceiptRequest) -> Issued | FoundReceipt:
         if self._issuing >= self._max_concurrent:
-            raise LotaBotsError(Code.OVERLOADED, f"{self._issuing} tokens are being made")
+            raise LotaBotsError(Code.OVERLOADED, f"{self._issuing} requests are being answered")
         self._issuing += 1
         try:
+            if isinstance(request, ReceiptRequest):
+                return await self._find(request)
             return await self._issue(request)
         finally:
             self._issuing -= 1
@@ -120,9 +130,21 @@ async def request_token(
     request = AttestRequest(nonce, ANY_AUDIENCE if audience is None else audience, key_id).to_line()
     if len(request) > MAX_REQUEST_BYTES:
         raise LotaBotsError(Code.BODY_TOO_LARGE, "nonce and audience are too long")
+    return parse_answer(await _ask(path, request, deadline_seconds))
+
+
+async def request_receipt(
+    path: Path, receipt_id: str, organisation_id: str, *, deadline_seconds: float = 5.0
+) -> FoundReceipt:
+    """Ask the daemon for a receipt. Raises what the daemon answered (NOT_FOUND), or DAEMON_UNAVAILABLE."""
+    request = ReceiptRequest(receipt_id, organisation_id).to_line()
+    return parse_receipt_answer(await _ask(path, request, deadline_seconds))
+
+
+async def _ask(path: Path, request: bytes, deadline_seconds: float) -> bytes:
     try:
         async with asyncio.timeout(deadline_seconds):
-            return parse_answer(await _exchange(path, request))
+            return await _exchange(path, request)
     except TimeoutError as error:
         raise LotaBotsError(Code.DAEMON_UNAVAILABLE, f"no answer within {deadline_seconds:g} s") from error
     except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:

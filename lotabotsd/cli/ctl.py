@@ -44,6 +44,7 @@ for command in (
     models.model,
     models.gpu,
     attest.attest,
+    attest.receipt,
     attest.verify,
     audit.audit,
 ):

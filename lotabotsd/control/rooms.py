@@ -61,6 +61,7 @@ class Rooms:
     gpus: Callable[[], dict[str, Any]]
     runtime_lines: Callable[[], Awaitable[list[str]]]  # Triton's last ones; HELPER_UNAVAILABLE
     attest: Callable[[str | None, str | None], Issued]  # nonce, audience
+    receipt: Callable[[str], dict[str, Any]]  # by id; NOT_FOUND, VALUE_INVALID
     preview: Callable[[], dict[str, Any]]  # the next usage report
     export: Callable[[str], list[dict[str, Any]]]  # until when (a moment, or empty: the last whole hour)
     reports: Callable[[], list[dict[str, Any]]]

@@ -9,6 +9,7 @@ from apscheduler.triggers.cron import CronTrigger
 
 from lotabotsd.attestation.issuer import Issuer
 from lotabotsd.attestation.keyset import Keyset
+from lotabotsd.attestation.receipt_store import ReceiptStore
 from lotabotsd.foundation.clock import Clock
 from lotabotsd.foundation.config import Config
 from lotabotsd.identity.store import IdentityStore
@@ -44,6 +45,7 @@ class Appliance:
     bookkeeping: Bookkeeping
     keyset: Keyset
     issuer: Issuer
+    receipts: ReceiptStore
     publisher: Publisher
     publishing: Publishing
     supervisor: Supervisor

@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from lotabotsd.attestation.receipt_store import KeptReceipt, ReceiptStore
 from lotabotsd.foundation.clock import NANOSECONDS
 from lotabotsd.foundation.errors import Code, LotaBotsError
 from lotabotsd.limits.table import Table
 from lotabotsd.usage.drain import Drained, Drainer
 from lotabotsd.usage.ledger import Ledger
+from lotabotsd.usage.records import Receipt
 from lotabotsd.usage.reserve import ensure_reserve, release_reserve
 from lotabotsd.usage.windows import hour_of
 
@@ -36,6 +38,15 @@ def settled_in(table: Path) -> Callable[[int, int], bool]:
             limits.close()
 
     return settled
+
+
+def keeper_of(store: ReceiptStore) -> Callable[[Sequence[Receipt]], None]:
+    """For the drainer: where the receipts go that it finds in the journals."""
+
+    def keep(receipts: Sequence[Receipt]) -> None:
+        store.add([KeptReceipt(r.request_id, r.organisation_id, r.key_id, r.text) for r in receipts])
+
+    return keep
 
 
 class Bookkeeping:

@@ -5,10 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 
-from lotabotsd.attestation.request import ANY_AUDIENCE, AttestRequest, Issued
+from lotabotsd.attestation.receipt_store import KeptReceipt, receipt_id_of
+from lotabotsd.attestation.request import (
+    ANY_AUDIENCE,
+    AttestRequest,
+    FoundReceipt,
+    Issued,
+    ReceiptRequest,
+)
 from lotabotsd.attestation.service import AttestService
 from lotabotsd.control.peers import SOURCE, Admins, describe
 from lotabotsd.control.rooms import Rooms
+from lotabotsd.foundation.errors import Code, LotaBotsError
 from lotabotsd.foundation.sockets import Peer, group_id
 from lotabotsd.identity.audit import REFUSED
 from lotabotsd.identity.records import Actor, IdentityCaps
@@ -39,6 +47,7 @@ def rooms_of(appliance: Appliance, attester: Attester) -> Rooms:
         gpus=appliance.gpus.value,
         runtime_lines=appliance.helper.logs,
         attest=attester.issue,
+        receipt=lambda receipt_id: find_receipt(appliance, receipt_id).to_dict(),
         preview=appliance.reports.preview,
         export=appliance.reports.export,
         reports=appliance.reports.written,
@@ -53,14 +62,30 @@ def caps_of(appliance: Appliance) -> IdentityCaps:
     return IdentityCaps(organisations=standing.organisations, members=standing.members)
 
 
-def attest_service(attester: Attester) -> AttestService:
-    """The one-verb service for the gate."""
+def find_receipt(appliance: Appliance, receipt_id: str, organisation_id: str | None = None) -> KeptReceipt:
+    """A receipt; with `organisation_id` only one of theirs. Raises NOT_FOUND, VALUE_INVALID."""
+    found = appliance.receipts.find(receipt_id_of(receipt_id))
+    if found is None or organisation_id not in (None, found.organisation_id):
+        raise LotaBotsError(
+            Code.NOT_FOUND,
+            "no such receipt is kept",
+            hint="ask a moment after the answer; check the id, and the key's organisation",
+        )
+    return found
+
+
+def attest_service(appliance: Appliance, attester: Attester) -> AttestService:
+    """The service for the gate: tokens and receipts."""
     uids = gate_uids()
 
     async def issue(request: AttestRequest) -> Issued:
         return await asyncio.to_thread(attester.issue, request.nonce, request.audience)
 
-    return AttestService(issue, lambda peer: peer.uid in uids)
+    async def find(request: ReceiptRequest) -> FoundReceipt:
+        found = await asyncio.to_thread(find_receipt, appliance, request.receipt_id, request.organisation_id)
+        return FoundReceipt(found.text)
+
+    return AttestService(issue, find, lambda peer: peer.uid in uids)
 
 
 class Attester:
@@ -85,7 +110,9 @@ class Attester:
             appliance.gpus.source,
             development=standing.development,
         )
-        return appliance.issuer.issue(evidence, nonce, audience or ANY_AUDIENCE)
+        issued = appliance.issuer.issue(evidence, nonce, audience or ANY_AUDIENCE)
+        appliance.publisher.set_token_hash(appliance.issuer.last)
+        return issued
 
 
 class Refusals:

@@ -25,6 +25,7 @@ LONGEST_RENEWAL_SECONDS = 60.0
 WATCHDOG_SECONDS = 5.0  # without a service manager it only logs
 ROUND_SECONDS = 30.0  # how long a round may take before the daemon counts as stuck
 REPORT_SECONDS = 300.0
+FORGET_SECONDS = 60.0
 VERIFY_SECONDS = 6 * 3_600.0  # a walk reads the whole ledger: some 20 000 rows a second
 WALK_SECONDS = 3_600.0
 Seen = tuple[Standing, tuple[EnabledModel, ...], frozenset[str]]
@@ -49,6 +50,7 @@ class Rounds:
             Loop("lease", renewal, ROUND_SECONDS, self.renew_lease),
             Loop("floor", FLOOR_SECONDS, ROUND_SECONDS, self.raise_floor),
             Loop("gpus", GPU_SECONDS, ROUND_SECONDS, self.look_at_gpus),
+            Loop("receipts", FORGET_SECONDS, ROUND_SECONDS, self.forget_receipts),
             Loop("report", REPORT_SECONDS, REPORT_SECONDS, self.write_due_report),
             Loop("ledger", VERIFY_SECONDS, WALK_SECONDS, self.verify_ledger),
         )
@@ -85,6 +87,10 @@ class Rounds:
         sealed_ns = self._appliance.ledger.sealed_until * NANOSECONDS
         await asyncio.to_thread(self._appliance.licence.raise_floor, sealed_ns)
         await asyncio.to_thread(self._appliance.bookkeeping.keep_reserve)
+
+    async def forget_receipts(self) -> None:
+        """Remove the receipts that are too old, or too many."""
+        await asyncio.to_thread(self._appliance.receipts.forget_old, self._appliance.clock.wall_ns())
 
     async def look_at_gpus(self) -> None:
         """Ask the driver how the GPUs are."""

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from lotabotsd import __version__
 from lotabotsd.attestation.issuer import Issuer
 from lotabotsd.attestation.keyset import Keyset
+from lotabotsd.attestation.receipt_store import ReceiptStore
 from lotabotsd.foundation.clock import Clock, month_window
 from lotabotsd.foundation.config import Config
 from lotabotsd.foundation.database import open_database
@@ -38,7 +38,7 @@ from lotabotsd.usage.ledger import Ledger, open_ledger
 from lotabotsd.usage.outbox import Outbox
 
 from .appliance import Appliance
-from .bookkeeping import Bookkeeping, settled_in
+from .bookkeeping import Bookkeeping, keeper_of, settled_in
 from .first_start import refuse_torn_state
 from .gpus import Gpus
 from .health import Health
@@ -90,6 +90,7 @@ class _Stores:
     identity: IdentityStore
     ledger: Ledger
     ledger_watch: LedgerWatch
+    receipts: ReceiptStore
     licence: LicenceStore
     bookkeeping: Bookkeeping
 
@@ -107,9 +108,21 @@ def _open_stores(config: Config, clock: Clock, opened: ExitStack) -> _Stores:
     opened.callback(state.close)
     ledger = open_ledger(paths.ledger_db, clock)
     opened.callback(ledger.close)
+    receipts = ReceiptStore(
+        paths.receipts_db,
+        keep_days=config.attestation.receipts_keep_days,
+        keep_most=config.attestation.receipts_keep_most,
+    )
+    opened.callback(receipts.close)
     licence = LicenceStore(paths.licence, load_anchors(), clock, components=read_components())
     bookkeeping = Bookkeeping(
-        Drainer(paths.journal, ledger, clock, may_end=settled_in(paths.limits_table)),
+        Drainer(
+            paths.journal,
+            ledger,
+            clock,
+            may_end=settled_in(paths.limits_table),
+            keep_receipts=keeper_of(receipts),
+        ),
         ledger,
         lambda: licence.standing().clock_suspect,
         reserve=paths.state / "reserve",
@@ -118,13 +131,14 @@ def _open_stores(config: Config, clock: Clock, opened: ExitStack) -> _Stores:
     bookkeeping.drain_and_seal()
     bookkeeping.keep_reserve()
     watch = LedgerWatch(ledger, clock)
-    return _Stores(pepper, IdentityStore(state, clock, pepper), ledger, watch, licence, bookkeeping)
+    identity = IdentityStore(state, clock, pepper)
+    return _Stores(pepper, identity, ledger, watch, receipts, licence, bookkeeping)
 
 
 def _open(config: Config, clock: Clock, opened: ExitStack) -> Appliance:
     rule = rule_of(config.report.schedule)
     stores = _open_stores(config, clock, opened)
-    keyset = Keyset.load_or_create(config.paths.keys)
+    keyset = Keyset.load_or_create(config.paths.keys, config.paths.receipt_key)
     publisher = Publisher(
         config.paths.policy_db, slots=config.limits.slots, lease_seconds=config.gate.policy_lease_seconds
     )
@@ -138,7 +152,8 @@ def _open(config: Config, clock: Clock, opened: ExitStack) -> Appliance:
     supervisor = _supervisor(config, helper, clock)
     ready = ReadyModels(lambda: supervisor.seen, supervisor.ready_models, models)
     appliance_id = appliance_id_in(config.paths.state)
-    source = _policy_source(stores, models, ready, keyset.jwks(config.attestation.algorithm), appliance_id)
+    issuer = _issuer(config, keyset, clock)
+    source = _policy_source(stores, models, ready, issuer, appliance_id)
     return Appliance(
         config=config,
         clock=clock,
@@ -151,7 +166,8 @@ def _open(config: Config, clock: Clock, opened: ExitStack) -> Appliance:
         ledger_watch=stores.ledger_watch,
         bookkeeping=stores.bookkeeping,
         keyset=keyset,
-        issuer=_issuer(config, keyset, clock),
+        issuer=issuer,
+        receipts=stores.receipts,
         publisher=publisher,
         publishing=Publishing(source, publisher, clock),
         supervisor=supervisor,
@@ -167,7 +183,7 @@ def _open(config: Config, clock: Clock, opened: ExitStack) -> Appliance:
 
 
 def _policy_source(
-    stores: _Stores, models: LiveModels, ready: ReadyModels, jwks: dict[str, Any], appliance_id: str
+    stores: _Stores, models: LiveModels, ready: ReadyModels, issuer: Issuer, appliance_id: str
 ) -> Callable[[], PolicySource]:
     """What the policy is made of, looked up anew for each publication."""
 
@@ -177,8 +193,9 @@ def _policy_source(
             keys=stores.identity.grants(),
             standing=stores.licence.standing().to_dict(),
             models=[replace(m.facts, ready=m.name in names) for m in models() if m.facts is not None],
-            jwks=jwks,
-            instance=InstanceFacts(appliance_id, __version__),
+            jwks=issuer.jwks,
+            instance=InstanceFacts(appliance_id, __version__, issuer.ueid),
+            token_hash=issuer.last,
         )
 
     return source

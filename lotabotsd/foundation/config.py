@@ -161,6 +161,8 @@ class AttestationConfig:
 
     algorithm: str = key("EdDSA", _one_of("EdDSA", "Ed25519"))
     token_seconds: int = key(600, _between(10, 600))
+    receipts_keep_days: int = key(400, _between(1, 3_660))
+    receipts_keep_most: int = key(1_000_000, _between(1, 100_000_000))
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,28 +51,32 @@ def thumbprint(raw: bytes) -> str:
     return b64url(hashlib.sha256(canonical_json(jwk(raw))).digest())
 
 
-def load_or_create_key(path: Path) -> Ed25519PrivateKey:
-    """Read the private key at `path`, or make one there (PKCS #8 PEM, mode 0600)."""
+def load_or_create_key(path: Path, *, shared: bool = False) -> Ed25519PrivateKey:
+    """Read the private key at `path`, or make one there (PKCS #8 PEM, mode 0600; `shared` 0640)."""
     if path.exists():
-        return load_key(path)
+        return load_key(path, shared=shared)
     key = Ed25519PrivateKey.generate()
     pem = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    write_atomically(path, pem, mode=0o600)
+    write_atomically(path, pem, mode=0o640 if shared else 0o600)
     return key
 
 
-def load_key(path: Path, passphrase: bytes | None = None) -> Ed25519PrivateKey:
-    """Read a private key. Raises FILE_UNREADABLE when it is missing, not Ed25519, or readable by others."""
+def load_key(path: Path, passphrase: bytes | None = None, *, shared: bool = False) -> Ed25519PrivateKey:
+    """Read a private key; `shared` is for one that the file's group may read.
+
+    Raises FILE_UNREADABLE when it is missing, not Ed25519, or readable by others.
+    """
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
         data = path.read_bytes()
     except OSError as error:
         raise LotaBotsError(Code.FILE_UNREADABLE, f"{path}: {error.strerror}") from error
-    if mode & 0o077 and os.geteuid() == path.stat().st_uid:
+    forbidden, wanted = (0o037, "640") if shared else (0o077, "600")
+    if mode & forbidden and os.geteuid() == path.stat().st_uid:
         raise LotaBotsError(
-            Code.FILE_UNREADABLE, f"{path} has mode {mode:04o}", hint=f"protect it: chmod 600 {path}"
+            Code.FILE_UNREADABLE, f"{path} has mode {mode:04o}", hint=f"protect it: chmod {wanted} {path}"
         )
     try:
         key = serialization.load_pem_private_key(data, password=passphrase)

@@ -48,6 +48,16 @@ class Paths:
         return self.policy / "pepper"
 
     @property
+    def receipt_key(self) -> Path:
+        """The private key of receipts: the one key that the gate holds, group-readable like the pepper."""
+        return self.policy / "receipt.key"
+
+    @property
+    def receipts_db(self) -> Path:
+        """Receipts by their id; the daemon's alone."""
+        return self.state / "receipts.db"
+
+    @property
     def journal(self) -> Path:
         """One directory of segments per gate worker."""
         return self.state / "journal"

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
+from lotabotsd.foundation.catalogue import CATALOGUE
 from lotabotsd.foundation.clock import NANOSECONDS, from_ns, month_end_ns, month_window, rfc3339
 from lotabotsd.foundation.codes import Code
 from lotabotsd.identity.api_key import hash_secret, parse_api_key
@@ -23,7 +24,7 @@ from lotabotsd.usage.records import Outcome
 MAX_AUTHORIZATION_BYTES = 256
 PROVEN_KEPT = 4_096
 LOOKS = 8  # at a policy that changes while a request is judged by it
-USED_HERE = frozenset({"infer", "predict", "attest", "models_read"})
+USED_HERE = frozenset({"infer", "predict", "attest", "models_read", "receipts_read"})
 _UNIT_CODE = {"rate": Code.RATE_LIMITED, "concurrency": Code.CONCURRENCY_LIMITED, "quota": Code.QUOTA_SPENT}
 _UNIT_OUTCOME = {
     "rate": Outcome.REFUSED_RATE,
@@ -41,6 +42,12 @@ class Refused:
     outcome: Outcome = Outcome.REFUSED_POLICY
     retry_after_seconds: int | None = None
     extra: dict[str, Any] = field(default_factory=dict)
+    hint: str | None = None  # instead of the catalogue's
+
+    @property
+    def status(self) -> int:
+        """The HTTP status of this refusal."""
+        return CATALOGUE[self.code].http_status
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ MAX_ID_LENGTH = 256
 MAX_BINARY_HEADER_BYTES = 1 << 20
 MAX_INFLATE_RATIO = 100  # beyond the first bytes: a blank page shrinks a thousandfold
 INFLATED_WITHOUT_RATIO = 16 << 20
+INFLATED_PIECE_BYTES = 256 * 1024
 # Parameters that only the gate may set, or that reach into the server (advisories 5535, 5687, 5691, 5816).
 _REFUSED = frozenset({"sequence_id", "sequence_start", "sequence_end", "priority", "timeout", "headers"})
 
@@ -30,48 +32,100 @@ class InferFacts:
     """What admission and metering need to know of one inference body."""
 
     rows: int  # first dimension when the model batches, else 1
+    binary_bytes: int = 0  # announced to follow the JSON part
+
+    def with_binary(self, binary_bytes: int) -> InferFacts:
+        """The same facts, when so many bytes follow. Raises TENSOR_INVALID when others were announced."""
+        if binary_bytes != self.binary_bytes:
+            raise LotaBotsError(
+                Code.TENSOR_INVALID,
+                f"binary_data_size adds up to {self.binary_bytes} bytes, "
+                f"but {binary_bytes} follow the JSON part",
+            )
+        return self
+
+
+class Inflater:
+    """Turns the parts of a compressed body into plain ones, within the caps on size and ratio."""
+
+    def __init__(self, encoding: bytes, limit_bytes: int) -> None:
+        """`limit_bytes` is what the plain body may have. Raises ENCODING_UNSUPPORTED."""
+        windows = {b"gzip": 31, b"deflate": 15}.get(encoding.strip().lower())
+        if windows is None:
+            raise LotaBotsError(Code.ENCODING_UNSUPPORTED, "only gzip and deflate are understood")
+        self._inflater = zlib.decompressobj(windows)
+        self._limit_bytes = limit_bytes
+        self._taken = self._given = 0
+
+    def feed(self, part: bytes) -> Iterator[bytes]:
+        """The plain bytes of one more part, in pieces of bounded size.
+
+        Raises REQUEST_MALFORMED or BODY_TOO_LARGE.
+        """
+        self._taken += len(part)
+        while True:
+            try:
+                plain = self._inflater.decompress(part, INFLATED_PIECE_BYTES)
+            except zlib.error as error:
+                raise LotaBotsError(Code.REQUEST_MALFORMED, "the compressed body is damaged") from error
+            self._given += len(plain)
+            self._judge_size()
+            if plain:
+                yield plain
+            if self._inflater.unused_data:
+                raise _cut_or_tail()
+            part = self._inflater.unconsumed_tail
+            if not part and len(plain) < INFLATED_PIECE_BYTES:
+                return  # all that came was taken in, and all of it given out
+
+    def _judge_size(self) -> None:
+        if self._given > self._limit_bytes:
+            raise LotaBotsError(Code.BODY_TOO_LARGE, f"inflated, it has more than {self._limit_bytes} bytes")
+        if self._given > max(INFLATED_WITHOUT_RATIO, MAX_INFLATE_RATIO * self._taken):
+            raise LotaBotsError(
+                Code.BODY_TOO_LARGE, f"it inflates to more than {MAX_INFLATE_RATIO} times its size"
+            )
+
+    def finish(self) -> None:
+        """The last part was fed. Raises REQUEST_MALFORMED when the body was cut short."""
+        if not self._inflater.eof:
+            raise _cut_or_tail()
 
 
 def inflate(encoding: bytes, body: bytes, limit_bytes: int) -> bytes:
-    """The plain body of a gzip or deflate one.
-
-    Raises ENCODING_UNSUPPORTED, REQUEST_MALFORMED or BODY_TOO_LARGE.
-    """
-    windows = {b"gzip": 31, b"deflate": 15}.get(encoding.strip().lower())
-    if windows is None:
-        raise LotaBotsError(Code.ENCODING_UNSUPPORTED, "only gzip and deflate are understood")
-    inflater = zlib.decompressobj(windows)
-    try:
-        plain = inflater.decompress(body, limit_bytes + 1)
-    except zlib.error as error:
-        raise LotaBotsError(Code.REQUEST_MALFORMED, "the compressed body is damaged") from error
-    if len(plain) > limit_bytes:
-        raise LotaBotsError(Code.BODY_TOO_LARGE, f"inflated, it has more than {limit_bytes} bytes")
-    if len(plain) > max(INFLATED_WITHOUT_RATIO, MAX_INFLATE_RATIO * len(body)):
-        raise LotaBotsError(
-            Code.BODY_TOO_LARGE, f"it inflates to more than {MAX_INFLATE_RATIO} times its size"
-        )
-    if not inflater.eof or inflater.unused_data:
-        raise LotaBotsError(Code.REQUEST_MALFORMED, "the compressed body is cut short or has a tail")
+    """The plain body of a whole gzip or deflate one. Raises what `Inflater` raises."""
+    inflater = Inflater(encoding, limit_bytes)
+    plain = b"".join(inflater.feed(body))
+    inflater.finish()
     return plain
 
 
+def json_part_length(header_length: bytes) -> int:
+    """What Inference-Header-Content-Length says. Raises REQUEST_MALFORMED."""
+    if not header_length.isdigit() or len(header_length) > 9:
+        raise LotaBotsError(Code.REQUEST_MALFORMED, "Inference-Header-Content-Length is not a number")
+    length = int(header_length)
+    if length > MAX_BINARY_HEADER_BYTES:
+        raise _unfit_length()
+    return length
+
+
 def judge_infer(body: bytes, header_length: bytes | None, model: ModelFacts) -> InferFacts:
-    """Check an infer body against the model. Raises JSON_INVALID, TENSOR_INVALID or PARAMETER_REFUSED.
+    """Check a whole infer body. Raises REQUEST_MALFORMED, and what `judge_json_part` raises.
 
     `header_length` is the value of Inference-Header-Content-Length, when the request has one.
     """
-    if header_length is None:
-        header, binary_bytes = body, 0
-    else:
-        if not header_length.isdigit() or len(header_length) > 9:
-            raise LotaBotsError(Code.REQUEST_MALFORMED, "Inference-Header-Content-Length is not a number")
-        length = int(header_length)
-        if length > len(body) or length > MAX_BINARY_HEADER_BYTES:
-            raise LotaBotsError(
-                Code.REQUEST_MALFORMED, "Inference-Header-Content-Length does not fit the body"
-            )
-        header, binary_bytes = body[:length], len(body) - length
+    length = len(body) if header_length is None else json_part_length(header_length)
+    if length > len(body):
+        raise _unfit_length()
+    return judge_json_part(body[:length], model).with_binary(len(body) - length)
+
+
+def judge_json_part(header: bytes, model: ModelFacts) -> InferFacts:
+    """Check the JSON part of an infer body against the model; the tensors behind it may still be on the way.
+
+    Raises JSON_INVALID, TENSOR_INVALID or PARAMETER_REFUSED.
+    """
     request = parse_object(header)
     _judge_id(request.get("id"))
     _judge_parameters(request.get("parameters"), "the request")
@@ -79,14 +133,9 @@ def judge_infer(body: bytes, header_length: bytes | None, model: ModelFacts) -> 
     if not inputs:
         raise LotaBotsError(Code.TENSOR_INVALID, "there are no inputs")
     rows, announced = _judge_inputs(inputs, model)
-    if announced != binary_bytes:
-        raise LotaBotsError(
-            Code.TENSOR_INVALID,
-            f"binary_data_size adds up to {announced} bytes, but {binary_bytes} follow the JSON part",
-        )
     if "outputs" in request:
         _judge_outputs(_tensors(request, "outputs"), model)
-    return InferFacts(rows)
+    return InferFacts(rows, announced)
 
 
 def judge_generate(body: bytes, header_length: bytes | None) -> InferFacts:
@@ -244,6 +293,14 @@ def _no_constant(name: str) -> Any:
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
+
+
+def _cut_or_tail() -> LotaBotsError:
+    return LotaBotsError(Code.REQUEST_MALFORMED, "the compressed body is cut short or has a tail")
+
+
+def _unfit_length() -> LotaBotsError:
+    return LotaBotsError(Code.REQUEST_MALFORMED, "Inference-Header-Content-Length does not fit the body")
 
 
 def _where(error: Exception) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from lotabotsd.foundation.codes import Code
 from lotabotsd.foundation.errors import LotaBotsError, problem
 
-from .protocol import GateCycle, problem_answer
+from .protocol import BODY_HIGH_WATER_BYTES, Answer, GateCycle, problem_answer
 
 if TYPE_CHECKING:
     from .admission import Refused
@@ -71,48 +71,94 @@ class Exchange:
         )
         self.held_bytes = 0
         self.extra_headers: Headers = []
+        self.tap: Callable[[bytes], object] | None = None  # sees the body as it was sent
+        self._answer_due = float("inf")  # when the client must have taken all, on the loop's clock
 
     @property
     def client_gone(self) -> bool:
         """Whether the client has hung up (or was cut off for being too slow)."""
         return self._cycle is not None and self._cycle.disconnected
 
+    @property
+    def body_is_here(self) -> bool:
+        """Whether all of the body has arrived."""
+        return self._body_read or (self._cycle is not None and self._cycle.whole)
+
+    @property
+    def body_was_read(self) -> bool:
+        """Whether all of the body was taken in."""
+        return self._body_read
+
+    def when_gone(self, do: Callable[[], None] | None) -> None:
+        """Call this as soon as the client hangs up before it has its answer; None forgets it."""
+        if self._cycle is not None:
+            self._cycle.when_gone = do
+            if do is not None and self._cycle.disconnected:
+                do()
+
     async def read_body(self, limit_bytes: int, budget: ByteBudget) -> bytes:
         """The whole body. Raises BODY_TOO_LARGE, OVERLOADED or ClientGoneError."""
-        announced = self.headers.get(b"content-length", b"")
-        if announced.isdigit() and int(announced) > limit_bytes:
-            raise LotaBotsError(
-                Code.BODY_TOO_LARGE, f"it has {int(announced)} bytes, the limit is {limit_bytes}"
-            )
         if self._cycle is not None and self._cycle.whole:  # as small requests are: nothing to wait for
+            self._refuse_announced(limit_bytes)
             body = self._cycle.take()
-            self._keep(body, limit_bytes, len(body), budget)
+            self._see(body, len(body), limit_bytes)
             self._body_read = True
+            self.hold(len(body), budget)
             return body
         parts: list[bytes] = []
+        async for part in self.parts(limit_bytes):
+            self.hold(len(part), budget)
+            parts.append(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def parts(self, limit_bytes: int) -> AsyncIterator[bytes]:
+        """The body as it comes; while nobody takes the next part, the client is not read.
+
+        Raises BODY_TOO_LARGE or ClientGoneError.
+        """
+        self._refuse_announced(limit_bytes)
         size = 0
-        while True:
+        while not self._body_read:
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 raise ClientGoneError
             part = message.get("body", b"")
             size += len(part)
-            self._keep(part, limit_bytes, size, budget)
-            parts.append(part)
-            if not message.get("more_body", False):
-                self._body_read = True
-                return parts[0] if len(parts) == 1 else b"".join(parts)
+            self._see(part, size, limit_bytes)
+            self._body_read = not message.get("more_body", False)
+            yield part
 
-    def _keep(self, part: bytes, limit_bytes: int, size: int, budget: ByteBudget) -> None:
-        """Account for a part of a body that has `size` bytes by now."""
+    def wake_at(self, size: int) -> None:
+        """Give out a part of the body as soon as it has so many bytes, at most 256 KiB."""
+        if self._cycle is not None:
+            self._cycle.wake_bytes = min(size, BODY_HIGH_WATER_BYTES)
+            if self._cycle.held_bytes >= size:
+                self._cycle.message_event.set()
+
+    def hold(self, size: int, budget: ByteBudget) -> None:
+        """Account for bytes of this request in memory, until its end. Raises OVERLOADED."""
+        budget.take(size)
+        self.held_bytes += size
+
+    def _refuse_announced(self, limit_bytes: int) -> None:
+        announced = self.headers.get(b"content-length", b"")
+        if announced.isdigit() and int(announced) > limit_bytes:
+            raise LotaBotsError(
+                Code.BODY_TOO_LARGE, f"it has {int(announced)} bytes, the limit is {limit_bytes}"
+            )
+
+    def _see(self, part: bytes, size: int, limit_bytes: int) -> None:
+        """Judge and show a part of a body that has `size` bytes by now."""
         if size > limit_bytes:
             raise LotaBotsError(Code.BODY_TOO_LARGE, f"the limit is {limit_bytes} bytes")
-        budget.take(len(part))
-        self.held_bytes += len(part)
+        if self.tap is not None:
+            self.tap(part)
 
-    async def start(self, status: int, headers: Headers) -> None:
-        """Send the head of the answer."""
+    async def start(self, status: int, headers: Headers, *, take_within_seconds: float | None = None) -> None:
+        """Send the head of the answer; the client must have taken all of it in time, or is dropped."""
         self.started = True
+        if take_within_seconds is not None:
+            self._answer_due = asyncio.get_running_loop().time() + take_within_seconds
         await self._write(
             {"type": "http.response.start", "status": status, "headers": self._identified(headers)}
         )
@@ -177,19 +223,22 @@ class Exchange:
 
     async def refuse_as(self, refused: Refused) -> None:
         """Send what admission decided."""
-        await self.refuse(
-            refused.code,
-            refused.detail,
-            retry_after_seconds=refused.retry_after_seconds,
-            extra=refused.extra,
+        await self.answer(*self.worded(refused))
+
+    def worded(self, refused: Refused) -> Answer:
+        """Status, headers and body of a refusal."""
+        shape = problem(
+            refused.code, refused.detail, hint=refused.hint, instance=self.request_id, **refused.extra
         )
+        return problem_answer(shape, refused.retry_after_seconds)
 
     async def _write(self, message: dict[str, Any]) -> None:
         if self._cycle is not None and not self._cycle.flow.write_paused:
             await self._send(message)  # does not wait
             return
+        now = asyncio.get_running_loop().time()
         try:
-            async with asyncio.timeout(self._write_timeout_seconds):
+            async with asyncio.timeout_at(min(now + self._write_timeout_seconds, self._answer_due)):
                 await self._send(message)
         except TimeoutError:
             # A reader that takes nothing for so long does not get the rest: the connection is dropped.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from lotabotsd.foundation.clock import Clock, month_window
@@ -10,7 +11,7 @@ from lotabotsd.limits.scope import Ticket
 from lotabotsd.limits.table import Table
 from lotabotsd.policy.grant import Grant
 from lotabotsd.usage.journal import Journal
-from lotabotsd.usage.records import CHARGED, Outcome, encode_close, encode_open
+from lotabotsd.usage.records import CHARGED, Outcome, encode_close, encode_open, encode_receipt
 
 from .durability import GroupCommit
 
@@ -23,6 +24,7 @@ class Measured:
     status: int = 0
     output_bytes: int = 0
     delivered: bool = True
+    inferences: int | None = None  # that ran, where these are not all that were asked for
 
 
 @dataclass(slots=True)
@@ -30,10 +32,25 @@ class OpenRequest:
     """A request between its OPEN and its CLOSE."""
 
     number: int
+    request_id: bytes
+    key_id: str
+    organisation_id: str
     rows: int
     input_bytes: int
     started_ns: int  # monotonic
     closed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """A CLOSE that was written: wait for `number` to be durable. `receipt` is a JWS, where one was made."""
+
+    number: int
+    receipt: str | None = None
+
+
+# Makes the receipt of a request out of the number of its CLOSE and the microseconds it took.
+MakeReceipt = Callable[[int, int], str]
 
 
 class Meter:
@@ -74,18 +91,34 @@ class Meter:
             )
         )
         self.open_requests += 1
-        return OpenRequest(number, rows, input_bytes, self._clock.monotonic_ns())
+        return OpenRequest(
+            number,
+            request_id,
+            grant.key_id,
+            grant.organisation_id,
+            rows,
+            input_bytes,
+            self._clock.monotonic_ns(),
+        )
 
-    def close(self, request: OpenRequest, measured: Measured, ticket: Ticket | None) -> int:
-        """Step 7, first half, and step 8: write the CLOSE, settle the ticket; returns the record's number.
+    def close(
+        self,
+        request: OpenRequest,
+        measured: Measured,
+        ticket: Ticket | None,
+        make_receipt: MakeReceipt | None = None,
+    ) -> Closed:
+        """Step 7, first half, and step 8: write the CLOSE, settle the ticket, write the receipt if asked.
 
-        Raises JOURNAL_UNAVAILABLE; the ticket is refunded then, since nothing can be charged.
+        Raises JOURNAL_UNAVAILABLE. When it is for the CLOSE, the ticket is refunded: nothing can be charged.
         """
         request.closed = True
         self.open_requests -= 1
         charged = CHARGED[measured.outcome]
+        ran = request.rows if measured.inferences is None else measured.inferences
+        gate_us = (self._clock.monotonic_ns() - request.started_ns) // 1_000
         if ticket is not None and charged:  # a worker that dies right behind the CLOSE has charged it
-            self._table.closing(ticket, request.rows, self._journal.next_number)
+            self._table.closing(ticket, ran, self._journal.next_number)
         try:
             number = self._journal.append(
                 encode_close(
@@ -93,10 +126,10 @@ class Meter:
                     wall_ns=self._clock.wall_ns(),
                     outcome=measured.outcome,
                     status=measured.status,
-                    inferences=request.rows if charged else 0,
+                    inferences=ran if charged else 0,
                     input_bytes=request.input_bytes,
                     output_bytes=measured.output_bytes,
-                    gate_us=(self._clock.monotonic_ns() - request.started_ns) // 1_000,
+                    gate_us=gate_us,
                     delivered=measured.delivered,
                 )
             )
@@ -105,14 +138,34 @@ class Meter:
             raise
         finally:
             if ticket is not None and charged:
-                self._table.commit(ticket, request.rows)
+                self._table.commit(ticket, ran)
             elif ticket is not None:
                 self._table.refund(ticket)
-        return number
+        if make_receipt is None:
+            return Closed(number)
+        return self._write_receipt(request, number, make_receipt(number, gate_us))
 
-    def refuse(self, grant: Grant, model: str, request_id: bytes, outcome: Outcome, status: int) -> None:
+    def _write_receipt(self, request: OpenRequest, close_number: int, text: str) -> Closed:
+        record = encode_receipt(
+            close_number=close_number,
+            wall_ns=self._clock.wall_ns(),
+            request_id=request.request_id,
+            key_id=request.key_id,
+            organisation_id=request.organisation_id,
+            text=text,
+        )
+        return Closed(self._journal.append(record), text)
+
+    def refuse(
+        self,
+        grant: Grant,
+        model: str,
+        request_id: bytes,
+        measured: Measured,
+        make_receipt: MakeReceipt | None = None,
+    ) -> Closed:
         """A refusal of a known key goes on record too; nobody waits for the disk."""
-        self.close(self.open(grant, model, "", request_id, 0, 0), Measured(outcome, status), None)
+        return self.close(self.open(grant, model, "", request_id, 0, 0), measured, None, make_receipt)
 
     async def durable(self, number: int) -> None:
         """Wait until a record survives a power cut. Raises JOURNAL_UNAVAILABLE."""

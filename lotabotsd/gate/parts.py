@@ -18,6 +18,7 @@ from .exchange import ByteBudget
 from .metering import Meter
 from .rate_headers import RateHeaders
 from .readiness import Component, Readiness, State
+from .receipts import Receipts
 from .turns import Turns
 from .upstream import UpstreamPool
 
@@ -33,6 +34,7 @@ class Serving:
     table: Table
     admission: Admission
     meter: Meter
+    receipts: Receipts
     clock: Clock
     rate_headers: RateHeaders = field(default_factory=RateHeaders)
 
@@ -58,6 +60,7 @@ class Parts:
     pool: UpstreamPool
     decoders: Decoders
     turns: Turns
+    uploads: Turns  # of `turns`, those for bodies that are still on their way
     budget: ByteBudget
     draining: bool = False
     opened: Serving | None = None

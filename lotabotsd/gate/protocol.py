@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,7 +51,9 @@ class GateCycle(RequestResponseCycle):
         super().__init__(**parts)
         self._outbox = outbox
         self._parts: list[bytes] = []
-        self._held_bytes = 0
+        self.held_bytes = 0
+        self.when_gone: Callable[[], None] | None = None
+        self.wake_bytes = BODY_HIGH_WATER_BYTES  # as much of a body that is not whole is worth a wake-up
 
     @property
     def whole(self) -> bool:
@@ -65,17 +68,27 @@ class GateCycle(RequestResponseCycle):
     def feed(self, part: bytes) -> None:
         """A part of the body arrived. The application gets it with more, or with the end."""
         self._parts.append(part)
-        self._held_bytes += len(part)
-        if self._held_bytes > BODY_HIGH_WATER_BYTES:
-            self.flow.pause_reading()
+        self.held_bytes += len(part)
+        if self.held_bytes >= self.wake_bytes:
             self.message_event.set()
+        if self.held_bytes > BODY_HIGH_WATER_BYTES:
+            self.flow.pause_reading()
 
     def take(self) -> bytes:
         """What has arrived since the last take; reading goes on, or nobody would see the client hang up."""
         self.message_event.clear()
-        parts, self._parts, self._held_bytes = self._parts, [], 0
+        parts, self._parts, self.held_bytes = self._parts, [], 0
         self.flow.resume_reading()
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def lose(self) -> None:
+        """The client is gone, or too slow to be waited for."""
+        if self.response_complete or self.disconnected:
+            return
+        self.disconnected = True
+        self.message_event.set()
+        if self.when_gone is not None:
+            self.when_gone()
 
     async def receive(self) -> Any:
         if self.waiting_for_100_continue and not self.transport.is_closing():
@@ -128,6 +141,7 @@ class GateProtocol(HttpToolsProtocol):
     _begun = False  # a byte of a request is there, and it is not answered yet
     _in_body = False
     _refused = False
+    _running: GateCycle | None = None  # the request that is being answered
     _due = _NEVER  # when the client has been too slow, on the loop's clock
     _idle = False  # `_due` is the end of the pause between two requests
     _timer: asyncio.TimerHandle | None = None
@@ -146,6 +160,8 @@ class GateProtocol(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._running is not None:
+            self._running.lose()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -214,10 +230,16 @@ class GateProtocol(HttpToolsProtocol):
         self.scope["extensions"] = {"lotabots": {"cycle": cycle}}
         self.cycle = cycle
         if before is None or before.response_complete:
-            self._start_asgi_task(cycle, self.app)
+            self._run(cycle)
         else:  # pipelined: it waits for the one before
             self.flow.pause_reading()
             self.pipeline.appendleft((cycle, self.app))
+
+    def _run(self, cycle: RequestResponseCycle) -> None:
+        """Begin with a request; with pipelining, another one than the last that arrived."""
+        assert isinstance(cycle, GateCycle)
+        self._running = cycle
+        self._start_asgi_task(cycle, self.app)
 
     def on_body(self, body: bytes) -> None:
         cycle = self.cycle
@@ -236,10 +258,11 @@ class GateProtocol(HttpToolsProtocol):
         self.server_state.total_requests += 1
         self._begun = bool(self.pipeline)
         if self.transport.is_closing():
+            self._end_slow_reader()
             return
         self.flow.resume_reading()
         if self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
+            self._run(self.pipeline.pop()[0])
         else:
             self._set_due()
 
@@ -287,13 +310,19 @@ class GateProtocol(HttpToolsProtocol):
 
     def _too_slow(self) -> None:
         self._due = _NEVER
-        if self.cycle is not None and not self.cycle.response_complete:
-            self.cycle.disconnected = True  # the application sees a client that went away
-            self.cycle.message_event.set()
+        if isinstance(self.cycle, GateCycle):
+            self.cycle.lose()  # the application sees a client that went away
         if self._begun:
             self._refuse(Code.REQUEST_TIMEOUT, "")
+        elif self.transport.get_write_buffer_size():
+            self.transport.abort()  # it has not even taken the answer to what it asked
         else:
             self.transport.close()  # nothing was asked, so nothing is answered
+
+    def _end_slow_reader(self) -> None:
+        """A closed transport waits for its reader, who may never read: not for ever."""
+        if self.transport.get_write_buffer_size():
+            self.loop.call_later(self.caps.body_timeout_seconds, self.transport.abort)
 
     def _refuse(self, code: Code, detail: str) -> None:
         """Answer outside the application, and close."""
@@ -307,6 +336,7 @@ class GateProtocol(HttpToolsProtocol):
         lines += [name + b": " + value + b"\r\n" for name, value in headers]
         self.transport.write(b"".join([*lines, b"connection: close\r\n\r\n", body]))
         self.transport.close()
+        self._end_slow_reader()
 
 
 def _target(url: bytes) -> tuple[bytes, bytes]:

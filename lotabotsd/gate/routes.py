@@ -15,6 +15,7 @@ from lotabotsd.foundation.codes import Code
 
 _MODEL_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 _VERSION = re.compile(r"[0-9]{1,9}")
+_RECEIPT = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _PATH = re.compile(rb"/[A-Za-z0-9._/-]*")
 MAX_PATH_BYTES = 512
 MATCHES_KEPT = 512  # a client asks for the same few paths again and again
@@ -39,6 +40,7 @@ class Verb(StrEnum):
     PREDICT = "predict"
     ATTEST = "attest"
     JWKS = "jwks"
+    RECEIPT = "receipt"
 
 
 INFERENCES = frozenset({Verb.INFER, Verb.GENERATE, Verb.GENERATE_STREAM, Verb.PREDICT})
@@ -47,11 +49,12 @@ NEEDS_NO_KEY = frozenset({Verb.HEALTH, Verb.READINESS, Verb.SERVER_LIVE, Verb.SE
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One allowed request; `model` and `version` are empty where the route has none."""
+    """One allowed request; `model`, `version` and `receipt` are empty where the route has none."""
 
     verb: Verb
     model: str = ""
     version: str = ""
+    receipt: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +112,8 @@ def _match(method: str, raw_path: bytes) -> Route | NoRoute:
     parts = path.split("/")
     if path.startswith("/v2/models/"):
         return _model_route(method, parts[3:])
+    if path.startswith("/v1/receipts/") and len(parts) == 4 and _RECEIPT.fullmatch(parts[3]):
+        return _with_method(method, ("GET", Verb.RECEIPT), Route(Verb.RECEIPT, receipt=parts[3]))
     if path.startswith("/v1/models/") and len(parts) == 5 and parts[4] == "predict":
         if not _MODEL_NAME.fullmatch(parts[3]):
             return NoRoute(Code.ROUTE_UNKNOWN)

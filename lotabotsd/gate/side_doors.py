@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from lotabotsd import __version__
-from lotabotsd.attestation.service import request_token
+from lotabotsd.attestation.service import request_receipt, request_token
 from lotabotsd.foundation.codes import Code
 from lotabotsd.foundation.errors import LotaBotsError
 from lotabotsd.policy.grant import Grant
@@ -68,7 +70,11 @@ async def open_door_with_key(
 async def _open(parts: Parts, serving: Serving, exchange: Exchange, route: Route, grant: Grant) -> None:
     if route.verb is Verb.ATTEST:
         _need(grant, "attest")
-        await _attest(parts, exchange, grant)
+        await _attest(parts, serving, exchange, grant)
+        return
+    if route.verb is Verb.RECEIPT:
+        _need(grant, "receipts_read")
+        await _answer_receipt(parts, exchange, route.receipt, grant)
         return
     _need(grant, "models_read")
     if route.verb is Verb.SERVER_METADATA:
@@ -135,7 +141,7 @@ async def _answer_index(parts: Parts, serving: Serving, exchange: Exchange, gran
     await exchange.answer_json(200, json.dumps(index).encode())
 
 
-async def _attest(parts: Parts, exchange: Exchange, grant: Grant) -> None:
+async def _attest(parts: Parts, serving: Serving, exchange: Exchange, grant: Grant) -> None:
     body = await exchange.read_body(MAX_SMALL_BODY_BYTES, parts.budget)
     request = parse_object(body) if body else {}
     unknown = set(request) - {"nonce", "audience"}
@@ -144,21 +150,43 @@ async def _attest(parts: Parts, exchange: Exchange, grant: Grant) -> None:
     for name in ("nonce", "audience"):
         if not isinstance(request.get(name), str | None):
             raise LotaBotsError(Code.JSON_INVALID, f"{name} must be text")
-    try:
+    with _host_hidden():
         issued = await request_token(
             parts.config.paths.attest_socket,
             nonce=request.get("nonce"),
             audience=request.get("audience"),
             key_id=grant.key_id,
         )
-    except LotaBotsError as error:
-        if error.code is Code.DAEMON_UNAVAILABLE:  # its detail names a file of the host
-            raise LotaBotsError(Code.DAEMON_UNAVAILABLE) from error
-        raise
+    serving.policy.refresh()  # receipts of this worker name that token from now on
     shape: dict[str, Any] = {"token": issued.token}
     if issued.detached:
         shape["detached"] = dict(issued.detached)
     await exchange.answer_json(200, json.dumps(shape).encode())
+
+
+async def _answer_receipt(parts: Parts, exchange: Exchange, receipt_id: str, grant: Grant) -> None:
+    """A receipt of this organisation; what is another's is as unknown as what never was."""
+    with _host_hidden():
+        try:
+            found = await request_receipt(parts.config.paths.attest_socket, receipt_id, grant.organisation_id)
+        except LotaBotsError as error:
+            if error.code is not Code.NOT_FOUND:
+                raise
+            await exchange.refuse(error.code, error.detail, hint=error.hint, retry_after_seconds=1)
+            return
+    shape = {"id": receipt_id, "receipt": found.receipt}
+    await exchange.answer_json(200, json.dumps(shape).encode())
+
+
+@contextmanager
+def _host_hidden() -> Iterator[None]:
+    """What keeps the daemon from answering names a file of the host: that is for the log."""
+    try:
+        yield
+    except LotaBotsError as error:
+        if error.code is Code.DAEMON_UNAVAILABLE:
+            raise LotaBotsError(Code.DAEMON_UNAVAILABLE) from error
+        raise
 
 
 async def _answer_jwks(parts: Parts, exchange: Exchange) -> None:

@@ -64,3 +64,21 @@ class Turns:
             self._line.remove(place)
         elif place.done() and not place.cancelled():
             self._pass_on()  # the turn came while its owner left
+
+
+class Places:
+    """The places that one request has in several lines; it gives them back once."""
+
+    def __init__(self) -> None:
+        self._taken: list[Turns] = []
+
+    async def take(self, line: Turns) -> bool:
+        """As `Turns.take`."""
+        waited = await line.take()
+        self._taken.append(line)
+        return waited
+
+    def give(self) -> None:
+        """Give back what was taken and not given back yet."""
+        while self._taken:
+            self._taken.pop().give()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -22,7 +23,10 @@ from .outbox import Outbox
 HIGH_WATER_BYTES = 256 * 1024
 LOW_WATER_BYTES = 64 * 1024
 SMALL_CHUNK_BYTES = 8 * 1024  # smaller ones are sent on together
-_FORWARDED_ANSWER_HEADERS = frozenset({b"content-type", b"inference-header-content-length"})
+_FORWARDED_ANSWER_HEADERS = frozenset(
+    {b"content-type", b"content-encoding", b"inference-header-content-length"}
+)
+Body = bytes | AsyncIterator[bytes]
 
 
 @dataclass(slots=True)
@@ -31,6 +35,7 @@ class UpstreamAnswer:
 
     status: int
     headers: list[tuple[bytes, bytes]]
+    length: int | None  # of the body, where it was announced
     _connection: Connection
     _pool: UpstreamPool = field(repr=False)
 
@@ -61,6 +66,7 @@ class Connection(asyncio.Protocol):
         self._chunks: deque[bytes] = deque()
         self._buffered = 0
         self._length = self._received = 0  # of the body, announced and so far
+        self.length: int | None = None
         self._as_it_comes = 0  # what is left of a body that the parser does not see
         self._paused = False
         self._can_write = asyncio.Event()
@@ -69,6 +75,7 @@ class Connection(asyncio.Protocol):
         self.headers: list[tuple[bytes, bytes]] = []
         self.head_done = False
         self.complete = True  # nothing is asked
+        self.whole = True  # all of what is asked was sent
         self.closed = False
 
     # -- asyncio.Protocol
@@ -126,7 +133,7 @@ class Connection(asyncio.Protocol):
         if name in _FORWARDED_ANSWER_HEADERS:
             self.headers.append((name, value))
         elif name == b"content-length":
-            self._length = int(value)  # the parser has judged it
+            self._length = self.length = int(value)  # the parser has judged it
 
     def on_headers_complete(self) -> None:
         self.status = self._parser.get_status_code()
@@ -146,24 +153,36 @@ class Connection(asyncio.Protocol):
             self.close()
 
     # -- the pool's side
-    async def send(self, head: bytes, body: bytes) -> None:
-        """Write one request, with back-pressure for large bodies."""
+    async def send(self, head: bytes, body: Body, timeout_seconds: float) -> None:
+        """Write one request, with back-pressure for large bodies and for those that are still on their way.
+
+        Raises RUNTIME_TIMEOUT when nothing is taken for so long, and whatever the body raises.
+        """
         assert self._transport is not None
-        self.status, self.headers = 0, []
+        self.status, self.headers, self.length = 0, [], None
         self.head_done = self.complete = False
         self._length = self._received = self._as_it_comes = 0
         self._chunks.clear()
         self._buffered = 0
-        if len(body) <= LOW_WATER_BYTES:
+        if isinstance(body, bytes) and len(body) <= LOW_WATER_BYTES:
             self._outbox.write(self._transport, head + body)
             return
+        self.whole = False
         self._transport.write(head)
-        view = memoryview(body)
-        for start in range(0, len(body), HIGH_WATER_BYTES):
-            self._transport.write(view[start : start + HIGH_WATER_BYTES])
-            await self._can_write.wait()
+        async for part in _slices(body) if isinstance(body, bytes) else body:
             if self.closed or self.head_done:
                 return  # gone, or answered early; what was answered tells more
+            self._transport.write(part)
+            if not self._can_write.is_set():
+                await self._writable(timeout_seconds)
+        self.whole = True
+
+    async def _writable(self, timeout_seconds: float) -> None:
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await self._can_write.wait()
+        except TimeoutError as error:
+            raise LotaBotsError(Code.RUNTIME_TIMEOUT, "it takes no more of the request") from error
 
     async def read_head(self, timeout_seconds: float) -> None:
         """Wait for the head of the answer."""
@@ -246,22 +265,33 @@ class UpstreamPool:
         self.reachable = False  # until it answered once
 
     async def request(
-        self, method: str, path: str, body: bytes, headers: list[tuple[bytes, bytes]]
+        self,
+        method: str,
+        path: str,
+        body: Body,
+        headers: list[tuple[bytes, bytes]],
+        *,
+        length: int | None = None,
     ) -> UpstreamAnswer:
         """Send one request and wait for the head of its answer.
 
-        A kept connection that broke before a single byte of the answer is tried once more on a fresh one.
-        Raises RUNTIME_UNAVAILABLE or RUNTIME_TIMEOUT.
+        `length` is that of a body that comes in parts. A kept connection that broke before a single byte of
+        the answer is tried once more on a fresh one, unless the body came in parts: they are gone.
+        Raises RUNTIME_UNAVAILABLE or RUNTIME_TIMEOUT, and whatever such a body raises.
         """
-        head = request_head(method, path, len(body), headers)
+        if isinstance(body, bytes):
+            length = len(body)
+        assert length is not None
+        head = request_head(method, path, length, headers)
         connection, fresh = await self._take()
         try:
             return await self._exchange(connection, head, body)
         except LotaBotsError as error:
             connection.close()
-            if fresh or connection.status or error.code is not Code.RUNTIME_UNAVAILABLE:
+            once = fresh or connection.status or not isinstance(body, bytes)
+            if once or error.code is not Code.RUNTIME_UNAVAILABLE:
                 raise
-        except asyncio.CancelledError:
+        except BaseException:  # cancelled, or the client went away behind half a body
             connection.close()
             raise
         connection = await self._connect()
@@ -271,10 +301,10 @@ class UpstreamPool:
             connection.close()
             raise
 
-    async def _exchange(self, connection: Connection, head: bytes, body: bytes) -> UpstreamAnswer:
-        await connection.send(head, body)
+    async def _exchange(self, connection: Connection, head: bytes, body: Body) -> UpstreamAnswer:
+        await connection.send(head, body, self._timeout_seconds)
         await connection.read_head(self._timeout_seconds)
-        return UpstreamAnswer(connection.status, connection.headers, connection, self)
+        return UpstreamAnswer(connection.status, connection.headers, connection.length, connection, self)
 
     async def _take(self) -> tuple[Connection, bool]:
         while self._idle:
@@ -298,7 +328,8 @@ class UpstreamPool:
 
     def give_back(self, connection: Connection) -> None:
         """Keep a connection for the next request, or close it when enough are kept."""
-        if connection.closed or not connection.complete or len(self._idle) >= self._max_idle:
+        fit = connection.complete and connection.whole and not connection.closed
+        if not fit or len(self._idle) >= self._max_idle:
             connection.close()
         else:
             self._idle.append(connection)
@@ -307,6 +338,12 @@ class UpstreamPool:
         """Drop every idle connection."""
         while self._idle:
             self._idle.pop().close()
+
+
+async def _slices(body: bytes) -> AsyncIterator[memoryview]:
+    view = memoryview(body)
+    for start in range(0, len(body), HIGH_WATER_BYTES):
+        yield view[start : start + HIGH_WATER_BYTES]
 
 
 def request_head(method: str, path: str, body_length: int, headers: list[tuple[bytes, bytes]]) -> bytes:

@@ -18,12 +18,14 @@ from pathlib import Path
 
 import uvloop
 
+from lotabotsd.attestation.receipt import ReceiptSigner
 from lotabotsd.foundation.clock import SystemClock
 from lotabotsd.foundation.codes import Code
-from lotabotsd.foundation.config import Config, load
+from lotabotsd.foundation.config import Config, GateConfig, load
 from lotabotsd.foundation.errors import LotaBotsError
 from lotabotsd.foundation.files import read_bounded
 from lotabotsd.foundation.journald import set_up_logging
+from lotabotsd.foundation.keys import load_key
 from lotabotsd.limits.table import Busy, Table, current_boot_id
 from lotabotsd.policy.reader import PolicyReader
 from lotabotsd.usage.journal import Journal
@@ -37,7 +39,8 @@ from .exchange import ByteBudget
 from .metering import Meter
 from .parts import Parts, Serving
 from .readiness import Component, State
-from .server import make_server
+from .receipts import Receipts
+from .server import WorkerServer, make_server
 from .turns import Turns
 from .upstream import UpstreamPool
 from .watch import ALIVE, STARTED
@@ -76,6 +79,7 @@ class Worker:
         self._commit: GroupCommit | None = None
         self._retired: list[Serving] = []
         self._missing = ""
+        self._server: WorkerServer | None = None
         at_once = max(1, gate.max_in_flight // workers)
         self._parts = Parts(
             config,
@@ -86,11 +90,8 @@ class Worker:
             Decoders(
                 gate.decoders, max_pixels=gate.max_image_pixels, timeout_seconds=gate.decode_timeout_seconds
             ),
-            Turns(
-                at_once=at_once,
-                waiting=gate.max_queued // workers,
-                timeout_seconds=gate.queue_timeout_seconds,
-            ),
+            _line(gate, at_once, workers),
+            _line(gate, max(1, at_once // 2), workers),
             ByteBudget(gate.max_buffered_bytes // workers),
         )
 
@@ -103,7 +104,7 @@ class Worker:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
-        server = make_server(Application(self._parts), self._config.gate, started)
+        server = self._server = make_server(Application(self._parts), self._config.gate, started)
         ticking = asyncio.create_task(self._tick(alive))
         probing = asyncio.create_task(self._probe())
         serving = asyncio.create_task(server.serve(sockets=[self._listener]))
@@ -118,6 +119,11 @@ class Worker:
         await asyncio.gather(ticking, probing, return_exceptions=True)
         await self._close()
         return 1 if self._parts.problems.get(Component.JOURNAL) is State.FAILED else 0
+
+    @property
+    def connections(self) -> int:
+        """How many connections with clients are open."""
+        return 0 if self._server is None else len(self._server.server_state.connections)
 
     def stop(self) -> None:
         """Begin to stop, as SIGTERM does."""
@@ -202,6 +208,7 @@ class Worker:
         policy.open()
         try:
             pepper = read_bounded(paths.pepper, PEPPER_BYTES)
+            receipt_key = load_key(paths.receipt_key, shared=True)
             table = Table.open(paths.limits_table, self._worker)
         except LotaBotsError:
             policy.close()
@@ -228,6 +235,13 @@ class Worker:
             table,
             Admission(policy, table, pepper),
             Meter(self._journal, table, self._commit, self._clock),
+            Receipts(
+                ReceiptSigner(receipt_key, self._config.attestation.algorithm),
+                policy,
+                self._clock,
+                worker=self._worker,
+                epoch=self._epoch,
+            ),
             self._clock,
         )
 
@@ -250,6 +264,12 @@ class Worker:
         if self._parts.opened is not None:
             self._retired.append(self._parts.opened)
         self._close_retired(all_of_them=True)
+
+
+def _line(gate: GateConfig, at_once: int, workers: int) -> Turns:
+    return Turns(
+        at_once=at_once, waiting=gate.max_queued // workers, timeout_seconds=gate.queue_timeout_seconds
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -23,6 +23,9 @@ Row = tuple[Field, ...]
 TABLES = ("facts", "scopes", "grants", "grant_secrets", "models")
 
 
+TOKEN_HASH = "token_hash"  # noqa: S105 - the name of a fact, no password
+
+
 @dataclass(frozen=True, slots=True)
 class PolicySource:
     """All that a policy is made of, as plain values out of the rooms below."""
@@ -44,10 +47,10 @@ class CompiledPolicy:
 
     @property
     def content_hash(self) -> bytes:
-        """SHA-256 over every row of every table: equal for equal policies."""
+        """SHA-256 over every row of every table but the token in force: equal for equal policies."""
         digest = hashlib.sha256()
         for table in TABLES:
-            rows = self.tables[table]
+            rows = tuple(row for row in self.tables[table] if row[0] != TOKEN_HASH)
             digest.update(encode_fields((table, len(rows))))
             for row in rows:
                 digest.update(encode_fields(row))
@@ -69,7 +72,7 @@ def compile_policy(source: PolicySource, assignment: Mapping[str, int], slots: i
     facts = {
         "standing": _json(source.standing),
         "jwks": _json(source.jwks),
-        "token_hash": source.token_hash,
+        TOKEN_HASH: source.token_hash,
         "instance": _json(source.instance.to_dict()),
     }
     return CompiledPolicy(

@@ -69,13 +69,19 @@ class InstanceFacts:
 
     appliance_id: str
     release: str
+    ueid: str = ""  # the name that tokens and receipts are issued under
     caps: Mapping[str, int] = field(default_factory=dict)  # named bounds, as in {"in_flight": 16}
 
     def to_dict(self) -> dict[str, Any]:
         """The shape that `from_dict` reads."""
-        return {"appliance_id": self.appliance_id, "release": self.release, "caps": dict(self.caps)}
+        return {
+            "appliance_id": self.appliance_id,
+            "release": self.release,
+            "ueid": self.ueid,
+            "caps": dict(self.caps),
+        }
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> InstanceFacts:
         """Raises KeyError when a field is missing."""
-        return cls(str(value["appliance_id"]), str(value["release"]), dict(value["caps"]))
+        return cls(str(value["appliance_id"]), str(value["release"]), str(value["ueid"]), dict(value["caps"]))

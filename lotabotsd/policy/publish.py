@@ -19,7 +19,7 @@ from lotabotsd.foundation.database import open_database, storage_failures, trans
 from lotabotsd.foundation.errors import Code, LotaBotsError
 from lotabotsd.limits.assign import scope_id
 
-from .compile import TABLES, CompiledPolicy, PolicySource, compile_policy
+from .compile import TABLES, TOKEN_HASH, CompiledPolicy, PolicySource, compile_policy
 from .schema import APPLICATION_ID, MIGRATIONS
 
 if TYPE_CHECKING:
@@ -80,6 +80,11 @@ class Publisher:
         """Let the gate believe the policy for another lease from `now_ns` (wall time); cheap."""
         with self._lock, storage_failures(self._path), transaction(self._db) as connection:
             connection.execute("UPDATE meta SET lease_until_ns = ?", (now_ns + self._lease_ns,))
+
+    def set_token_hash(self, token_hash: str) -> None:
+        """Name the attestation token that is in force now; like the lease, without a new generation."""
+        with self._lock, storage_failures(self._path), transaction(self._db) as connection:
+            connection.execute("UPDATE facts SET value = ? WHERE name = ?", (token_hash, TOKEN_HASH))
 
     def generation(self) -> int:
         """The last one published; 0 when nothing was published yet."""

@@ -39,6 +39,7 @@ _SECRETS = "SELECT hash, expires_ns FROM grant_secrets WHERE key_id = ? ORDER BY
 _SCOPE_COLUMNS = "kind, slot, tag, rate_per_minute, burst, concurrency, quota, quota_hard"
 _SCOPE = f"SELECT {_SCOPE_COLUMNS} FROM scopes WHERE kind = ? AND id = ?"  # noqa: S608 - constants
 _MODEL_SCOPES = f"SELECT id, {_SCOPE_COLUMNS} FROM scopes WHERE kind = 'model'"  # noqa: S608 - constants
+_TOKEN_HASH = "SELECT name, value FROM facts WHERE name = 'token_hash'"  # noqa: S105 - no password
 
 
 class PolicyReader:
@@ -188,7 +189,7 @@ class PolicyReader:
             )
 
     def _load(self, connection: sqlite3.Connection, *, anew: bool = False) -> None:
-        """Take over the lease, and all else when the generation is another or `anew`; within a snapshot."""
+        """Take over lease and token, and all else when the generation is another or `anew`; in a snapshot."""
         meta = connection.execute("SELECT generation, lease_until_ns FROM meta").fetchone()
         if meta is None:
             raise LotaBotsError(Code.DATABASE_DAMAGED, f"{self._path}: no generation", hint=_HINT)
@@ -198,6 +199,7 @@ class PolicyReader:
         if generation == self._generation and self._standing is not None and not anew:
             if lease_until_ns != self._standing.lease_until_ns:
                 self._standing = replace(self._standing, lease_until_ns=lease_until_ns)
+            self._facts.update(connection.execute(_TOKEN_HASH))
             return
         facts = dict(connection.execute("SELECT name, value FROM facts"))
         standing = StandingFacts.from_standing(json.loads(facts["standing"]), lease_until_ns)

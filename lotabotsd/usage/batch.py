@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from lotabotsd.foundation.clock import NANOSECONDS
 
-from .records import CHARGED, SEGMENT_HEADER_BYTES, Close, Open, Outcome
+from .records import CHARGED, SEGMENT_HEADER_BYTES, Close, Open, Outcome, Record
 from .windows import Meters, hour_of
 
 
@@ -72,7 +72,7 @@ class Batch:
     epoch: int
     boot_id: str
     start: Cursor
-    records: tuple[tuple[int, Open | Close | None], ...]  # None: a whole record that means nothing here
+    records: tuple[tuple[int, Record | None], ...]  # None: a whole record that means nothing here
     end: tuple[int, int]  # segment and offset after the last record
     ended: bool = False  # nothing more comes: what is open now was aborted
     findings: tuple[Finding, ...] = ()

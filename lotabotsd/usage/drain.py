@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -15,8 +15,8 @@ from .journal import FileOps
 from .ledger import Ledger
 from .records import (
     SEGMENT_HEADER_BYTES,
-    Close,
-    Open,
+    Receipt,
+    Record,
     SegmentHeader,
     decode,
     decode_segment_header,
@@ -57,6 +57,8 @@ class Drainer:
     A worker that still writes is read up to its last whole record. One that let go of its last segment is
     dead: what it left open was aborted. Nothing is counted that a power cut could still take back.
     `may_end` (worker, epoch) says whether nobody else needs what a dead one wrote last: until then it stays.
+    `keep_receipts` is given each receipt before its segment may go, now and then twice; what it raises ends
+    the round before anything of that batch counts.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Drainer:
         batch_records: int = _BATCH_RECORDS,
         files: FileOps = os,
         may_end: Callable[[int, int], bool] = lambda worker, epoch: True,
+        keep_receipts: Callable[[Sequence[Receipt]], None] = lambda receipts: None,
     ) -> None:
         self._journal = journal
         self._ledger = ledger
@@ -75,6 +78,7 @@ class Drainer:
         self._batch_records = batch_records
         self._files = files
         self._may_end = may_end
+        self._keep_receipts = keep_receipts
 
     def drain_once(self) -> Drained:
         """One round over all journals. Raises what `Ledger.apply` does; a later round goes on from there."""
@@ -104,7 +108,7 @@ class Drainer:
             return False
         try:
             successor = successor_exists(file)
-            disk = _Disk(self._files, descriptor, file.path.parent)
+            disk = _Disk(self._files, descriptor, file.path.parent, self._keep_receipts)
             final = successor or (released and self._may_end(file.worker, file.epoch))
             round_ = _Round(self._ledger, disk, file, cursor, final=final, last=not successor)
             finished = round_.run(reader(descriptor), self._batch_records)
@@ -168,6 +172,7 @@ class _Disk:
     files: FileOps
     descriptor: int
     directory: Path
+    keep_receipts: Callable[[Sequence[Receipt]], None]
 
     def sync_records(self) -> None:
         """The segment's records. Raises OSError."""
@@ -196,7 +201,7 @@ class _Round:
         self._last = last  # there is no later segment
         self._boot_id = ""
         self._bad_header = ""  # what is wrong with it, until it is known whether records follow
-        self._pending: list[tuple[int, Open | Close | None]] = []
+        self._pending: list[tuple[int, Record | None]] = []
         self._findings: list[Finding] = []
         self.records = 0
         self.damaged = 0
@@ -289,6 +294,9 @@ class _Round:
         self._disk.sync_records()
         if start == Cursor() or end[0] != start.segment:
             self._disk.sync_names()  # else a segment that the cursor stands in may be gone after a power cut
+        receipts = [record for _, record in self._pending if isinstance(record, Receipt)]
+        if receipts:
+            self._disk.keep_receipts(receipts)
         if not self._ledger.apply(batch):
             return False
         self.records += len(self._pending)

@@ -19,7 +19,7 @@ from typing import Protocol
 from lotabotsd.foundation.errors import Code, LotaBotsError
 
 from .records import (
-    MAX_RECORD_BYTES,
+    MAX_OPEN_BYTES,
     SEGMENT_HEADER_BYTES,
     SegmentHeader,
     encode_segment_header,
@@ -27,7 +27,7 @@ from .records import (
 )
 
 UNFINISHED = ".new"  # a segment that is being made; never read
-MIN_SEGMENT_BYTES = SEGMENT_HEADER_BYTES + 2 * MAX_RECORD_BYTES
+MIN_SEGMENT_BYTES = SEGMENT_HEADER_BYTES + 2 * MAX_OPEN_BYTES  # less than a receipt may have
 _ZEROS = bytes(256 * 1024)
 _SEGMENT_MODE = 0o640
 _DIRECTORY_MODE = 0o770
@@ -86,7 +86,7 @@ class Journal:
         Raises JOURNAL_UNAVAILABLE.
         """
         if not 0 <= epoch < 1 << 63 or segment_bytes < MIN_SEGMENT_BYTES:
-            raise ValueError("an epoch has 63 bits, a segment room for two records")
+            raise ValueError("an epoch has 63 bits, a segment room for two requests")
         self._boot_id = boot_id
         self._worker = worker
         self._epoch = epoch
@@ -143,8 +143,11 @@ class Journal:
     def append(self, record: bytes) -> int:
         """Write one encoded record and return its number; it is in the kernel's hands, not yet durable.
 
-        Raises JOURNAL_UNAVAILABLE and then has recorded nothing: the same number is given out again.
+        Raises JOURNAL_UNAVAILABLE and then has recorded nothing: the same number is given out again;
+        ValueError for a receipt in a segment that cannot hold one.
         """
+        if len(record) > self._segment_bytes - SEGMENT_HEADER_BYTES:
+            raise ValueError("the record is longer than a segment")
         with self._state:
             if self._poison:
                 raise LotaBotsError(Code.JOURNAL_UNAVAILABLE, self._poison)

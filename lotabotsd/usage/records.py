@@ -14,17 +14,21 @@ from enum import IntEnum
 FORMAT_VERSION = 1
 KIND_OPEN = 1
 KIND_CLOSE = 2
+KIND_RECEIPT = 3
 
 _HEADER = struct.Struct("<IHBBQ")  # crc32, length, kind, version, number
 _OPEN = struct.Struct(
     "<IHBBQ16sqIIBBBB"
 )  # header, request id, wall ns, window id, reserved, four name lengths
 _CLOSE = struct.Struct("<IHBBQQqBBHIQQII")  # header, open number, wall ns, outcome … gate µs, zero
+_RECEIPT = struct.Struct("<IHBBQQq16sBBH")  # header, close number, wall ns, request id, three text lengths
 _LENGTH = struct.Struct("<H")
 
 RECORD_HEADER_BYTES = _HEADER.size
 MIN_RECORD_BYTES = (_OPEN.size + 7) & ~7
-MAX_RECORD_BYTES = (_OPEN.size + 4 * 255 + 7) & ~7
+MAX_OPEN_BYTES = (_OPEN.size + 4 * 255 + 7) & ~7
+MAX_RECEIPT_TEXT_BYTES = 3_072
+MAX_RECORD_BYTES = (_RECEIPT.size + 2 * 255 + MAX_RECEIPT_TEXT_BYTES + 7) & ~7
 _PADDING = tuple(bytes(n) for n in range(8))
 _DELIVERED = 1
 _MAX_U32 = (1 << 32) - 1
@@ -103,6 +107,21 @@ class Close:
 
 
 @dataclass(frozen=True, slots=True)
+class Receipt:
+    """The signed receipt of the request that record `close_number` of the same epoch closed."""
+
+    close_number: int
+    wall_ns: int
+    request_id: bytes  # 16 bytes: the receipt's id
+    key_id: str
+    organisation_id: str
+    text: str  # a compact JWS
+
+
+Record = Open | Close | Receipt
+
+
+@dataclass(frozen=True, slots=True)
 class SegmentHeader:
     """Who wrote a segment, and the number of its first record."""
 
@@ -168,6 +187,28 @@ def encode_close(
     )  # fmt: skip
 
 
+def encode_receipt(
+    *, close_number: int, wall_ns: int, request_id: bytes, key_id: str, organisation_id: str, text: str
+) -> bytes:
+    """A RECEIPT record, ready for `Journal.append`. Raises ValueError or struct.error for a bug."""
+    key = key_id.encode()
+    organisation = organisation_id.encode()
+    receipt = text.encode("ascii")
+    if len(request_id) != 16 or len(receipt) > MAX_RECEIPT_TEXT_BYTES:
+        raise ValueError("a receipt has an id of 16 bytes and a bounded text")
+    texts = key + organisation + receipt
+    size = _RECEIPT.size + len(texts)
+    length = (size + 7) & ~7
+    return (
+        _RECEIPT.pack(
+            0, length, KIND_RECEIPT, FORMAT_VERSION, 0, close_number, wall_ns, request_id,
+            len(key), len(organisation), len(receipt),
+        )
+        + texts
+        + _PADDING[length - size]
+    )  # fmt: skip
+
+
 def number_record(record: bytes, number: int) -> bytes:
     """The record as it is written: with its number and the CRC of everything after the CRC."""
     covered = record[4:8] + number.to_bytes(8, "little") + record[16:]
@@ -190,7 +231,7 @@ def record_number(record: bytes) -> int:
     return int.from_bytes(record[8:16], "little")
 
 
-def decode(record: bytes) -> Open | Close:
+def decode(record: bytes) -> Record:
     """The meaning of one whole record. Raises ValueError for a kind, version or content not known here."""
     _crc, length, kind, version, _number = _HEADER.unpack_from(record)
     if version != FORMAT_VERSION:
@@ -199,21 +240,17 @@ def decode(record: bytes) -> Open | Close:
         return _decode_open(record, length)
     if kind == KIND_CLOSE:
         return _decode_close(record, length)
+    if kind == KIND_RECEIPT:
+        return _decode_receipt(record, length)
     raise ValueError(f"record kind {kind} is not known")
 
 
 def _decode_open(record: bytes, length: int) -> Open:
     fields = _OPEN.unpack_from(record)
     request_id, wall_ns, window_id, reserved = fields[5:9]
-    names: list[str] = []
-    at = _OPEN.size
-    for size in fields[9:13]:
-        names.append(record[at : at + size].decode())
-        at += size
-    if (at + 7) & ~7 != length:
-        raise ValueError("an OPEN record's names do not fill it")
-    if not all(name.isprintable() for name in names) or not 0 <= wall_ns < _MAX_WALL_NS:
-        raise ValueError("an OPEN record holds an unusable name or time")
+    names = _texts(record, _OPEN.size, fields[9:13], length)
+    if not 0 <= wall_ns < _MAX_WALL_NS:
+        raise ValueError("an OPEN record holds an unusable time")
     return Open(request_id, wall_ns, names[0], names[1], names[2], names[3], window_id, reserved)
 
 
@@ -234,6 +271,28 @@ def _decode_close(record: bytes, length: int) -> Close:
         open_number, wall_ns, Outcome(outcome), status, inferences, input_bytes, output_bytes, gate_us,
         bool(flags & _DELIVERED),
     )  # fmt: skip
+
+
+def _decode_receipt(record: bytes, length: int) -> Receipt:
+    fields = _RECEIPT.unpack_from(record)
+    close_number, wall_ns, request_id = fields[5:8]
+    key, organisation, text = _texts(record, _RECEIPT.size, fields[8:11], length)
+    if not text.isascii() or close_number >> 62 or not 0 <= wall_ns < _MAX_WALL_NS:
+        raise ValueError("a RECEIPT record holds an unusable text, number or time")
+    return Receipt(close_number, wall_ns, request_id, key, organisation, text)
+
+
+def _texts(record: bytes, at: int, sizes: tuple[int, ...], length: int) -> list[str]:
+    """The texts behind a record's numbers. Raises ValueError when they are not its rest, or not printable."""
+    texts: list[str] = []
+    for size in sizes:
+        texts.append(record[at : at + size].decode())
+        at += size
+    if (at + 7) & ~7 != length:
+        raise ValueError("a record's texts do not fill it")
+    if not all(text.isprintable() for text in texts):
+        raise ValueError("a record holds an unusable text")
+    return texts
 
 
 def encode_segment_header(header: SegmentHeader) -> bytes:

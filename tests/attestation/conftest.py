@@ -60,7 +60,7 @@ def directory(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def keyset(directory: Path) -> Keyset:
-    return Keyset.load_or_create(directory)
+    return Keyset.load_or_create(directory, directory / "receipt.key")
 
 
 @pytest.fixture

@@ -15,18 +15,31 @@ import pytest
 from lotabotsd.attestation.evidence import Evidence
 from lotabotsd.attestation.issuer import Issuer
 from lotabotsd.attestation.keyset import Keyset
-from lotabotsd.attestation.request import MAX_REQUEST_BYTES, AttestRequest, Issued
-from lotabotsd.attestation.service import AttestService, request_token
+from lotabotsd.attestation.request import (
+    MAX_REQUEST_BYTES,
+    AttestRequest,
+    FoundReceipt,
+    Issued,
+    ReceiptRequest,
+)
+from lotabotsd.attestation.service import AttestService, request_receipt, request_token
 from lotabotsd.attestation.verify import verify_token
 from lotabotsd.foundation.errors import Code, LotaBotsError
 from lotabotsd.foundation.sockets import Peer, bind_unix
 
 NONCE = "AAAAAAAAAAAAAAAAAAAAAA"
 Issue = Callable[[AttestRequest], Awaitable[Issued]]
+Find = Callable[[ReceiptRequest], Awaitable[FoundReceipt]]
 
 
 def anybody(peer: Peer) -> bool:
     return peer.pid == os.getpid()
+
+
+async def find_known(request: ReceiptRequest) -> FoundReceipt:
+    if request.organisation_id != "org_a":
+        raise LotaBotsError(Code.NOT_FOUND, "no such receipt is kept")
+    return FoundReceipt(f"receipt {request.receipt_id}")
 
 
 async def echo(request: AttestRequest) -> Issued:
@@ -38,6 +51,7 @@ async def served(
     path: Path,
     issue: Issue = echo,
     admit: Callable[[Peer], bool] = anybody,
+    find: Find = find_known,
     *,
     max_concurrent: int = 8,
     max_connections: int = 64,
@@ -45,6 +59,7 @@ async def served(
 ) -> AsyncIterator[Path]:
     service = AttestService(
         issue,
+        find,
         admit,
         max_concurrent=max_concurrent,
         max_connections=max_connections,
@@ -301,3 +316,35 @@ def test_a_daemon_that_never_answers_is_given_up(tmp_path: Path) -> None:
 
 def test_a_request_that_cannot_fit_is_not_sent(tmp_path: Path) -> None:
     assert asyncio.run(failure_of(tmp_path / "absent.sock", audience="a" * 5_000)).code is Code.BODY_TOO_LARGE
+
+
+def test_a_receipt_is_found_for_its_organisation_alone(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with served(tmp_path / "s") as path:
+            found = await request_receipt(path, "0192-r", "org_a")
+            assert found.receipt == "receipt 0192-r"
+            with pytest.raises(LotaBotsError) as failure:
+                await request_receipt(path, "0192-r", "org_b")
+            assert failure.value.code is Code.NOT_FOUND
+            assert failure.value.detail == "no such receipt is kept"
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        (b'{"receipt": "a"}', "json_invalid"),
+        (b'{"receipt": "a", "organisation": "o", "nonce": null}', "json_invalid"),
+        (b'{"receipt": "", "organisation": "o"}', "value_invalid"),
+        (b'{"receipt": 7, "organisation": "o"}', "value_invalid"),
+        (b'{"receipt": "a", "organisation": "%s"}' % (b"o" * 65), "value_invalid"),
+    ],
+)
+def test_a_question_for_a_receipt_is_judged(tmp_path: Path, line: bytes, code: str) -> None:
+    async def story() -> None:
+        async with served(tmp_path / "s") as path:
+            answer = json.loads(await exchange(path, line + b"\n"))
+            assert answer["error"]["code"] == code
+
+    asyncio.run(story())

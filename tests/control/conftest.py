@@ -52,6 +52,11 @@ class Daemon:
             raise LotaBotsError(Code.NONCE_INVALID)
         return Issued(f"token for {nonce} {audience}")
 
+    def receipt(self, receipt_id: str) -> dict[str, Any]:
+        if receipt_id != "known":
+            raise LotaBotsError(Code.NOT_FOUND)
+        return {"id": receipt_id, "key": "K", "receipt": "a.b.c"}
+
     async def lines(self) -> list[str]:
         return ["I0317 ready", "E0317 \x1b[2J gone"]
 
@@ -82,7 +87,7 @@ def rooms(tmp_path: Path, clock: FixedClock, daemon: Daemon) -> Iterator[Rooms]:
         licence=LicenceStore(tmp_path / "licence", load_anchors(), clock),
         ledger=ledger,
         verify_ledger=ledger.verify,
-        keyset=Keyset.load_or_create(tmp_path),
+        keyset=Keyset.load_or_create(tmp_path, tmp_path / "receipt.key"),
         caps=lambda: daemon.caps,
         publish=daemon.publish,
         status=lambda: {"warnings": []},
@@ -91,6 +96,7 @@ def rooms(tmp_path: Path, clock: FixedClock, daemon: Daemon) -> Iterator[Rooms]:
         gpus=daemon.fail,
         runtime_lines=daemon.lines,
         attest=daemon.attest,
+        receipt=daemon.receipt,
         preview=lambda: {"rows": 0},
         export=lambda until: [{"name": f"report-{until or 'hour'}.zip", "sequence": 1}],
         reports=list,

@@ -16,6 +16,7 @@ import uvloop
 
 from lotabotsd.foundation.clock import NANOSECONDS, SystemClock
 from lotabotsd.foundation.config import ApplianceConfig, Config, GateConfig, UsageConfig
+from lotabotsd.foundation.keys import load_or_create_key
 from lotabotsd.gate.worker import Worker
 from lotabotsd.identity.api_key import format_api_key, hash_secret
 from lotabotsd.identity.limits_values import NO_LIMITS, ScopeLimits
@@ -30,6 +31,7 @@ from lotabotsd.usage.drain import Drainer
 from lotabotsd.usage.ledger import Ledger, open_ledger
 
 PEPPER = bytes(range(32))
+UEID = "AQ" + "a" * 42
 KEY_ID, SECRET = "K" * 12, "S" * 32
 API_KEY = format_api_key("live", KEY_ID, SECRET)
 MODEL = ModelFacts(
@@ -84,6 +86,9 @@ class Rig:
     publisher: Publisher
     ledger: Ledger
     handler: Handler = answer_ok
+    raw_handler: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]] | None = None
+    api_key: str = API_KEY
+    send_buffer: int = 0  # bytes that the kernel takes for a client that does not read; 0: its own choice
     seen: list[tuple[bytes, bytes, bytes]] = field(default_factory=list)
     keys: list[KeyRecord] = field(default_factory=list)
     models: tuple[ModelFacts, ...] = (MODEL, PAGES)
@@ -95,7 +100,7 @@ class Rig:
     def publish(self) -> None:
         """Make policy.db say what the rig says, and tell the table."""
         source = PolicySource(
-            self.keys, self.standing, self.models, {"keys": []}, InstanceFacts("apl_test", "0")
+            self.keys, self.standing, self.models, {"keys": []}, InstanceFacts("apl_test", "0", UEID)
         )
         published = self.publisher.publish(source, SystemClock().wall_ns())
         paths = self.config.paths
@@ -124,7 +129,31 @@ class Rig:
             ).fetchall()
         return {str(outcome): int(count) for outcome, count in rows}
 
+    def sums(self) -> tuple[int, int]:
+        """Inferences and input bytes, as the ledger counts them after a drain."""
+        self.outcomes()
+        with self.ledger.reading() as connection:
+            row = connection.execute("SELECT sum(inferences), sum(input_bytes) FROM accumulators").fetchone()
+        return int(row[0]), int(row[1])
+
+    def take_over(
+        self, handler: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+    ) -> None:
+        """From now on this is Triton, from the first byte of each connection on."""
+        assert self.worker is not None
+        self.worker._parts.pool.close()
+        self.raw_handler = handler
+
+    def connections(self) -> int:
+        """How many the worker has open with clients."""
+        assert self.worker is not None
+        return self.worker.connections
+
     async def _triton(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.raw_handler is not None:
+            with suppress(asyncio.IncompleteReadError, ConnectionError):
+                await self.raw_handler(reader, writer)
+            return
         with suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -147,6 +176,8 @@ class Rig:
 
         async def play() -> None:
             listener = socket.create_server(("127.0.0.1", 0))
+            if self.send_buffer:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.send_buffer)
             self.port = listener.getsockname()[1]
             upstream = (
                 await asyncio.start_unix_server(self._triton, self.config.paths.triton_http)
@@ -222,6 +253,7 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
     for directory, _ in config.paths.directories():
         directory.mkdir(parents=True, exist_ok=True)
     config.paths.pepper.write_bytes(PEPPER)
+    load_or_create_key(config.paths.receipt_key, shared=True)
     clock = SystemClock()
     publisher = Publisher(config.paths.policy_db, slots=256, lease_seconds=60)
     ledger = open_ledger(config.paths.ledger_db, clock)

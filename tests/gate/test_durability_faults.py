@@ -99,7 +99,9 @@ class Gate:
         await asyncio.sleep(0)
         poisoned_before = self._journal.poisoned
         try:
-            await self.meter.durable(self.meter.close(opened, Measured(Outcome.SERVED, 200, 10), ticket))
+            await self.meter.durable(
+                self.meter.close(opened, Measured(Outcome.SERVED, 200, 10), ticket).number
+            )
         except LotaBotsError as error:
             seen.codes.add(error.code)
             seen.refused.append(model)

@@ -32,6 +32,11 @@ from lotabotsd.gate.routes import NoRoute, Route, Verb, match, upstream_path
         ("POST", "/v1/models/m/predict", Route(Verb.PREDICT, "m")),
         ("POST", "/v1/attest", Route(Verb.ATTEST)),
         ("GET", "/.well-known/jwks.json", Route(Verb.JWKS)),
+        (
+            "GET",
+            "/v1/receipts/0192b0c4-0000-7000-8000-00000000000a",
+            Route(Verb.RECEIPT, receipt="0192b0c4-0000-7000-8000-00000000000a"),
+        ),
     ],
 )
 def test_allowed_routes_are_found(method: str, path: str, route: Route) -> None:

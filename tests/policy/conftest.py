@@ -93,7 +93,7 @@ def source() -> Callable[..., PolicySource]:
             standing=STANDING,
             models=(make_model("resnet"),),
             jwks={"keys": [{"kty": "OKP", "kid": "k1"}]},
-            instance=InstanceFacts("apl_1", "0.1.0", {"in_flight": 16}),
+            instance=InstanceFacts("apl_1", "0.1.0", "", {"in_flight": 16}),
             token_hash="ff00",
         )
         return dataclasses.replace(plain, **changes)

@@ -158,7 +158,6 @@ def test_the_order_of_the_keys_does_not_matter(source: MakeSource, key: MakeKey)
 @pytest.mark.parametrize(
     "change",
     [
-        {"token_hash": "ff01"},
         {"jwks": {"keys": []}},
         {"models": ()},
         {"model_limits": {"resnet": ScopeLimits(concurrency=1)}},

@@ -366,3 +366,18 @@ def test_a_file_made_anew_is_taken_over(path: Path, source: MakeSource, key: Mak
     assert reader.grant("key000000002") is not None
     reader.close()
     publisher.close()
+
+
+def test_another_token_is_seen_without_a_new_generation(
+    publisher: Publisher, reader: PolicyReader, source: MakeSource
+) -> None:
+    publisher.set_token_hash("too early")  # nothing was published: it is not lost, but told by the next one
+    before = publisher.publish(source(), NOW)
+    reader.open()
+    grant = reader.grant("key000000001")
+    publisher.set_token_hash("aa11")
+    assert reader.refresh() is False
+    assert (reader.token_hash(), reader.generation()) == ("aa11", before.generation)
+    assert reader.grant("key000000001") is grant  # nothing else was dropped
+    again = publisher.publish(source(token_hash="bb22"), NOW)
+    assert again.changed is False

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shutil
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
+from lotabotsd.foundation.errors import Code, LotaBotsError
 from lotabotsd.usage.batch import Batch, Cursor
 from lotabotsd.usage.drain import Drainer
-from lotabotsd.usage.records import Outcome, decode
+from lotabotsd.usage.records import Outcome, Receipt, decode, encode_receipt
 
 SERVED = "served"
 ABORTED = "aborted"
@@ -260,3 +262,46 @@ def test_an_open_keeps_its_parts_while_it_waits_for_its_close(box: Any) -> None:
         ("key", "another"): 1,
         ("model", "other"): 1,
     }
+
+
+def receipt_record(box: Any, close_number: int, text: str) -> bytes:
+    return encode_receipt(
+        close_number=close_number, wall_ns=box.clock.wall_ns(), request_id=bytes(16), key_id="K",
+        organisation_id="org", text=text,
+    )  # fmt: skip
+
+
+def test_receipts_are_kept_before_anything_of_their_batch_counts(box: Any) -> None:
+    journal = box.worker()
+    box.serve(journal)
+    journal.append(receipt_record(box, 2, "a.b.c"))
+    counted_before: list[dict[str, int]] = []
+
+    def keep(receipts: Sequence[Receipt]) -> None:
+        counted_before.append(box.requests())
+        assert [receipt.text for receipt in receipts] == ["a.b.c"]
+
+    drainer = Drainer(box.journal, box.ledger, box.clock, keep_receipts=keep)
+    assert drainer.drain_once().records == 3
+    assert counted_before == [{}]
+    assert box.requests() == {SERVED: 1}
+    drainer.drain_once()
+    assert len(counted_before) == 1
+    assert box.kinds() == []
+
+
+def test_where_receipts_cannot_be_kept_nothing_counts_and_a_later_round_goes_on(box: Any) -> None:
+    journal = box.worker()
+    box.serve(journal)
+    journal.append(receipt_record(box, 2, "a.b.c"))
+    kept: list[Receipt] = []
+
+    def full(receipts: Sequence[Receipt]) -> None:
+        raise LotaBotsError(Code.DISK_FULL)
+
+    with pytest.raises(LotaBotsError):
+        Drainer(box.journal, box.ledger, box.clock, keep_receipts=full).drain_once()
+    assert box.requests() == {}
+    Drainer(box.journal, box.ledger, box.clock, keep_receipts=kept.extend).drain_once()
+    assert box.requests() == {SERVED: 1}
+    assert len(kept) == 1

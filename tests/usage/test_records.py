@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from lotabotsd.usage.records import (
     CHARGED,
+    MAX_OPEN_BYTES,
+    MAX_RECEIPT_TEXT_BYTES,
     MAX_RECORD_BYTES,
     MIN_RECORD_BYTES,
     RECORD_HEADER_BYTES,
@@ -18,11 +20,13 @@ from lotabotsd.usage.records import (
     Close,
     Open,
     Outcome,
+    Receipt,
     SegmentHeader,
     decode,
     decode_segment_header,
     encode_close,
     encode_open,
+    encode_receipt,
     encode_segment_header,
     number_record,
     record_is_whole,
@@ -167,7 +171,52 @@ def test_the_longest_names_fit() -> None:
         request_id=bytes(16), wall_ns=1, key_id="k" * 255, organisation_id="o" * 255, model="m" * 255,
         version="v" * 255, window_id=1, reserved=1,
     )  # fmt: skip
-    assert len(record) == MAX_RECORD_BYTES
+    assert len(record) == MAX_OPEN_BYTES
+
+
+def test_the_longest_receipt_fits_and_no_longer_one() -> None:
+    def encoded(text: str) -> bytes:
+        return encode_receipt(
+            close_number=1, wall_ns=1, request_id=bytes(16), key_id="k" * 255, organisation_id="o" * 255,
+            text=text,
+        )  # fmt: skip
+
+    longest = "r" * MAX_RECEIPT_TEXT_BYTES
+    assert len(encoded(longest)) == MAX_RECORD_BYTES
+    with pytest.raises(ValueError, match="bounded"):
+        encoded(longest + "r")
+
+
+RECEIPT = encode_receipt(
+    close_number=42,
+    wall_ns=1_795_406_706_223_456_789,
+    request_id=bytes(range(16)),
+    key_id="k1J2m3N4p5Q6",
+    organisation_id="org_6gT1xYz09AbCdEfG",
+    text="eyJhbGciOiJFZERTQSJ9.eyJqdGkiOiIwIn0.c2ln",
+)
+
+
+def test_the_receipt_record_is_frozen() -> None:
+    assert number_record(RECEIPT, 43) == golden("usage-record-receipt.hex")
+
+
+def test_a_receipt_comes_back_as_it_was_written_and_damaged_ones_are_refused() -> None:
+    record = number_record(
+        encode_receipt(
+            close_number=7, wall_ns=1_700_000_000_000_000_000, request_id=bytes(range(16)), key_id="K" * 12,
+            organisation_id="org_a", text="a.b.c",
+        ),
+        8,
+    )  # fmt: skip
+    assert decode(record) == Receipt(
+        7, 1_700_000_000_000_000_000, bytes(range(16)), "K" * 12, "org_a", "a.b.c"
+    )
+    for at, value in ((48, 200), (50, 0xFF), (54, 0x07), (66, 0xC3)):
+        spoiled = bytearray(record)
+        spoiled[at] = value
+        with pytest.raises(ValueError, match=r"record|codec"):
+            decode(bytes(spoiled))
 
 
 @pytest.mark.parametrize(

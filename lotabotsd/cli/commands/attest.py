@@ -1,4 +1,4 @@
-"""Attestation: ask for a token, and verify one without the appliance."""
+"""Attestation: ask for a token or a receipt, and verify them without the appliance."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import click
 
@@ -36,6 +37,21 @@ def attest(session: Session, nonce: str | None, audience: str | None, as_json: b
     show(answer, lambda found: str(found["token"]), as_json=as_json)
     if answer["detached"] and not as_json:
         warn("some submodules did not fit into the token: --json shows them")
+
+
+@click.group(short_help="Receipts: signed statements about single answers.")
+def receipt() -> None:
+    """Receipts: signed statements about single answers."""
+
+
+@receipt.command("show")
+@click.argument("receipt_id", metavar="ID")
+@json_option
+@pass_session
+def receipt_show(session: Session, receipt_id: str, as_json: bool) -> None:
+    """Show the receipt of the answer whose Lotabots-Request-Id is ID."""
+    answer = session.client.get(f"receipts/{quote(receipt_id, safe='')}")
+    show(answer, lambda found: str(found["receipt"]), as_json=as_json)
 
 
 class VerifyCommand(click.Command):

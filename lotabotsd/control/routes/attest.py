@@ -1,4 +1,4 @@
-"""Attestation tokens, and the keys that verify them."""
+"""Attestation tokens, receipts, and the keys that verify them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lotabotsd.control.shapes import AttestBody
 
 
 def routes(rooms: Rooms) -> APIRouter:
-    """`/attest` and `/jwks`"""
+    """`/attest`, `/receipts` and `/jwks`"""
     router = APIRouter(tags=["attestation"])
 
     @router.post("/attest")
@@ -24,5 +24,10 @@ def routes(rooms: Rooms) -> APIRouter:
     def jwks() -> dict[str, Any]:
         """The public keys of tokens and receipts."""
         return rooms.keyset.jwks()
+
+    @router.get("/receipts/{receipt_id}")
+    def receipt(receipt_id: str) -> dict[str, Any]:
+        """The receipt of one answer, by the answer's request id."""
+        return rooms.receipt(receipt_id)
 
     return router
