@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import joserfc.jwt
@@ -37,11 +38,11 @@ def with_pyjwt(token: str, jwks: dict[str, Any], now: int, audience: str = "an-a
     return dict(found)
 
 
-def with_joserfc(token: str, jwks: dict[str, Any]) -> dict[str, Any]:
+def with_joserfc(token: str, jwks: dict[str, Any], typ: str = "eat+jwt") -> dict[str, Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SecurityWarning)  # it would rather see "Ed25519" than "EdDSA"
         decoded = joserfc.jwt.decode(token, KeySet.import_key_set(jwks), algorithms=["EdDSA", "Ed25519"])
-    assert decoded.header["typ"] == "eat+jwt"
+    assert decoded.header["typ"] == typ
     return dict(decoded.claims)
 
 
@@ -69,3 +70,28 @@ def test_joserfc_reads_the_new_name_of_the_algorithm(token: str, keyset: Keyset,
     claims = with_pyjwt(token, keyset.jwks(), now)
     renamed = sign_jws(claims, keyset.attestation, "Ed25519")
     assert with_joserfc(renamed, keyset.jwks("Ed25519")) == claims
+
+
+def receipt_with_pyjwt(receipt: str, jwks: dict[str, Any]) -> dict[str, Any]:
+    key = jwt.PyJWKSet.from_dict(jwks)[jwt.get_unverified_header(receipt)["kid"]]
+    options = {"verify_iat": False, "require": ["iat", "iss", "jti"]}
+    return dict(jwt.decode(receipt, key, algorithms=["EdDSA"], options=options))
+
+
+def test_both_libraries_read_the_same_receipt(
+    receipt: str, receipt_claims: dict[str, Any], keyset: Keyset
+) -> None:
+    jwks = keyset.jwks()
+    assert receipt_with_pyjwt(receipt, jwks) == receipt_claims
+    assert with_joserfc(receipt, jwks, "lotabots-receipt+jwt") == receipt_claims
+
+
+def test_both_libraries_refuse_a_changed_receipt(
+    receipt: str, receipt_claims: dict[str, Any], sign_receipt: Callable[..., str], keyset: Keyset
+) -> None:
+    other = sign_receipt({**receipt_claims, "iat": receipt_claims["iat"] + 1})
+    changed = f"{receipt.rpartition('.')[0]}.{other.rpartition('.')[2]}"
+    with pytest.raises(jwt.InvalidSignatureError):
+        receipt_with_pyjwt(changed, keyset.jwks())
+    with pytest.raises(BadSignatureError):
+        with_joserfc(changed, keyset.jwks(), "lotabots-receipt+jwt")

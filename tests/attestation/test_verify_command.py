@@ -1,12 +1,8 @@
-"""`python verify.py`: alone with one dependency, exit codes, and output that no token can forge."""
+"""`lotabots-verify token`: exit codes, and output that no token can forge."""
 
 from __future__ import annotations
 
-import ast
 import json
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +10,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lotabotsd.attestation import verify
 from lotabotsd.attestation.evidence import Evidence
 from lotabotsd.attestation.issuer import Issuer
 from lotabotsd.attestation.keyset import Keyset
@@ -22,7 +17,6 @@ from lotabotsd.attestation.token import sign_jws
 from lotabotsd.attestation.verify import main, read_policy, verify_token
 
 NONCE = "AAAAAAAAAAAAAAAAAAAAAA"
-SOURCE = Path(verify.__file__)
 
 
 @pytest.fixture
@@ -39,33 +33,6 @@ def usage_error(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str
         main(arguments)
     assert end.value.code == 3
     return capsys.readouterr().err
-
-
-def test_the_file_needs_nothing_but_the_standard_library_and_cryptography() -> None:
-    modules = set()
-    for node in ast.walk(ast.parse(SOURCE.read_text())):
-        if isinstance(node, ast.Import):
-            modules |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0
-            modules.add(str(node.module).split(".")[0])
-    assert modules - set(sys.stdlib_module_names) == {"cryptography"}
-
-
-def test_the_file_works_alone(tmp_path: Path, command: list[str]) -> None:
-    alone = tmp_path / "elsewhere"
-    alone.mkdir()
-    shutil.copy(SOURCE, alone / "verify.py")
-    done = subprocess.run(
-        [sys.executable, "-I", str(alone / "verify.py"), *command],
-        cwd=alone,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=30,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.endswith("valid\n")
 
 
 def test_a_valid_token_is_shown_check_by_check_with_its_limits(

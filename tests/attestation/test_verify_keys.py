@@ -9,11 +9,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from lotabotsd.attestation import token as made
-from lotabotsd.attestation import verify
 from lotabotsd.attestation.evidence import Evidence
 from lotabotsd.attestation.issuer import Issuer
 from lotabotsd.attestation.keyset import Keyset
 from lotabotsd.attestation.verify import Verdict
+from lotabotsd.attestation.verify.jose import SMALL_ORDER_Y
 from lotabotsd.foundation.canonical import canonical_json
 from lotabotsd.foundation.identifiers import b64url, unb64url
 from lotabotsd.foundation.keys import jwk, raw_public, thumbprint
@@ -113,9 +113,7 @@ def test_a_set_that_is_none_is_refused(judge: Judge, token: str, jwks: Any) -> N
 
 P = 2**255 - 19
 SMALL_ORDER = [
-    (y | sign << 255).to_bytes(32, "little")
-    for y in (0, 1, P - 1, P, P + 1, verify._ORDER_8, P - verify._ORDER_8)
-    for sign in (0, 1)
+    (y | sign << 255).to_bytes(32, "little") for y in (*SMALL_ORDER_Y, P, P + 1) for sign in (0, 1)
 ]
 
 

@@ -116,6 +116,7 @@ def test_without_a_terminal_nothing_is_asked_and_nothing_is_removed(ctl, people)
         (("nonsense",), Exit.USAGE),
         (("logs",), Exit.CHECK_FAILED),  # no helper runs here
         (("verify", "token"), 3),
+        (("verify", "receipt"), 3),
     ],
 )
 def test_what_is_refused_says_so_in_two_lines_with_its_exit_code(shared_ctl, words, code) -> None:

@@ -77,7 +77,7 @@ def test_the_published_keys_hold_no_private_part(ask) -> None:
     assert all("d" not in key for key in keys)
 
 
-def test_a_receipt_is_found_by_its_id(ask: Any) -> None:
+def test_a_receipt_is_found_by_its_id(ask) -> None:
     assert ask("GET", "/receipts/known").json()["receipt"] == "a.b.c"
     assert ask("GET", "/receipts/other").json()["code"] == "not_found"
 

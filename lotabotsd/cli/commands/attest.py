@@ -17,11 +17,12 @@ from lotabotsd.foundation.errors import Code, LotaBotsError
 from lotabotsd.foundation.files import read_bounded
 
 if TYPE_CHECKING:
-    from lotabotsd.attestation.verify import Verdict
+    from lotabotsd.attestation.verify import Policy, Verdict
 
 ANY_AUDIENCE = "lotabots:any"  # what the appliance signs where no audience was asked for
 MAX_TOKEN_BYTES = 64 * 1024
 MAX_TRUST_BYTES = 1024 * 1024
+MAX_BODY_BYTES = 2 << 30  # an answer can be larger than the largest request that a gate takes, 1 GiB
 USAGE_EXIT = 3  # of `verify` alone: its 1 and 2 are verdicts
 _MARKS = {True: "pass", False: "FAIL", None: "-"}
 
@@ -83,27 +84,95 @@ def verify_token_file(
     """
     from lotabotsd.attestation.verify import Policy, verify_token
 
-    try:
-        trusted = json.loads(read_bounded(jwks, MAX_TRUST_BYTES))
-    except ValueError as error:
-        raise LotaBotsError(
-            Code.FILE_UNREADABLE, f"{jwks} holds no JSON", hint="save GET /.well-known/jwks.json there"
-        ) from error
     verdict = verify_token(
-        _read_token(file),
-        trusted,
+        _read_statement(file),
+        _read_trust(jwks),
         audience=audience,
         nonce=nonce,
         now=int(time.time()),
         policy=Policy(allow_development=allow_development, require_challenge=nonce is not None),
     )
-    show(_as_value(verdict), lambda _: _as_text(verdict), as_json=as_json)
-    return verdict.exit_code
+    return _show_verdict(verdict, as_json=as_json)
 
 
-def _read_token(file: Path) -> str:
+@verify.command("receipt", cls=VerifyCommand)
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
+@click.option("--jwks", required=True, type=click.Path(path_type=Path), help="The appliance's public keys.")
+@click.option("--request", type=click.Path(path_type=Path), help="The body that was sent.")
+@click.option("--response", type=click.Path(path_type=Path), help="The body that came back.")
+@click.option("--salt", help="The salt that came with the receipt, where it is salted.")
+@click.option("--nonce", help="The nonce that was sent with the request.")
+@click.option("--issuer", help="The appliance it must come from: urn:dev:ueid:…")
+@click.option("--token", type=click.Path(path_type=Path), help="The attestation token that was in force.")
+@click.option("--policy", type=click.Path(path_type=Path), help="TOML: what you demand beyond validity.")
+@click.option("--at", type=int, help="Judge as of this Unix time.  [default: now]")
+@json_option
+def verify_receipt_file(
+    file: Path,
+    jwks: Path,
+    request: Path | None,
+    response: Path | None,
+    salt: str | None,
+    nonce: str | None,
+    issuer: str | None,
+    token: Path | None,
+    policy: Path | None,
+    at: int | None,
+    as_json: bool,
+) -> int:
+    """Verify the receipt in FILE (or - for standard input).
+
+    FILE holds the receipt alone, its header line, or the answer of GET /v1/receipts/ID.
+    Exit 0: valid, 1: not valid, 2: valid but refused by the policy, 3: wrong usage.
+    """
+    from lotabotsd.attestation.verify import receipt_in, verify_receipt
+
+    verdict = verify_receipt(
+        receipt_in(_read_statement(file)),
+        _read_trust(jwks),
+        now=int(time.time()) if at is None else at,
+        request=None if request is None else read_bounded(request, MAX_BODY_BYTES),
+        response=None if response is None else read_bounded(response, MAX_BODY_BYTES),
+        salt=salt,
+        nonce=nonce,
+        issuer=issuer,
+        token=None if token is None else _read_statement(token),
+        policy=None if policy is None else _read_policy(policy),
+    )
+    return _show_verdict(verdict, as_json=as_json)
+
+
+def _read_statement(file: Path) -> str:
+    """The text of a token or receipt."""
     data = sys.stdin.buffer.read(MAX_TOKEN_BYTES) if str(file) == "-" else read_bounded(file, MAX_TOKEN_BYTES)
     return data.decode("ascii", errors="replace").strip()
+
+
+def _read_trust(jwks: Path) -> Any:
+    try:
+        return json.loads(read_bounded(jwks, MAX_TRUST_BYTES))
+    except ValueError as error:
+        raise LotaBotsError(
+            Code.FILE_UNREADABLE, f"{jwks} holds no JSON", hint="save GET /.well-known/jwks.json there"
+        ) from error
+
+
+def _read_policy(file: Path) -> Policy:
+    from lotabotsd.attestation.verify import read_policy
+
+    try:
+        return read_policy(read_bounded(file, MAX_TRUST_BYTES))
+    except ValueError as error:
+        raise LotaBotsError(
+            Code.FILE_UNREADABLE,
+            f"{file}: {error}",
+            hint="the keys of a policy are in ARCHITECTURE.md, The verifier",
+        ) from error
+
+
+def _show_verdict(verdict: Verdict, *, as_json: bool) -> int:
+    show(_as_value(verdict), lambda _: _as_text(verdict), as_json=as_json)
+    return verdict.exit_code
 
 
 def _as_value(verdict: Verdict) -> dict[str, Any]:
