@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -251,10 +252,17 @@ class Appliance:
         return sum(row["inferences"] for row in json.loads(asked.stdout)["rows"] if row["charged"])
 
     def ask(
-        self, method: str, path: str, *, key: str = "", body: bytes = b"", kind: str = "application/json"
+        self,
+        method: str,
+        path: str,
+        *,
+        key: str = "",
+        body: bytes = b"",
+        kind: str = "application/json",
+        more: Mapping[str, str] | None = None,
     ) -> Answer:
-        """One request to the gate over a connection of its own."""
-        headers = {"Content-Type": kind} if body else {}
+        """One request to the gate over a connection of its own, with `more` headers."""
+        headers = {**({"Content-Type": kind} if body else {}), **(more or {})}
         if key:
             headers["Authorization"] = f"Bearer {key}"
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=90)

@@ -236,6 +236,46 @@ def attest(walk: Walk) -> None:
     walk.telling.note("exit 0 for our nonce, exit 1 for another")
 
 
+def give_receipt(walk: Walk) -> None:
+    """One answer with its receipt, verified offline against the bytes that went and came; then by its id."""
+    sent = walk.pages[90]
+    asked = {"Lotabots-Receipt": "1", "Lotabots-Nonce": secrets.token_urlsafe(32)}
+    walk.telling.sent(f"POST {PREDICT}  Lotabots-Receipt: 1, Lotabots-Nonce: {asked['Lotabots-Nonce']}")
+    answer = walk.appliance.ask(
+        "POST", PREDICT, key=walk.key, body=sent.read_bytes(), kind="image/png", more=asked
+    )
+    if answer.status != 200:
+        raise WrongResultError(f"receipt: {answer.status} {answer.body.decode(errors='replace')}")
+    walk.answered += 1
+    signed = answer.headers["lotabots-receipt"]
+    walk.telling.came(f"200 {answer.body.decode()}")
+    walk.telling.came(f"Lotabots-Receipt: {signed[:40]}… ({len(signed)} characters)")
+    receipt, response = walk.folder / "receipt.jwt", walk.folder / "answer.json"
+    receipt.write_text(f"{signed}\n")
+    response.write_bytes(answer.body)
+    verify = ("lotabotsctl", "verify", "receipt", str(receipt), "--jwks", str(walk.folder / "jwks.json"))
+    bodies = ("--request", str(sent), "--response", str(response), "--nonce", asked["Lotabots-Nonce"])
+    token = ("--token", str(walk.folder / "token.jwt"))
+    walk.appliance.run(*verify, *bodies, *token)
+    walk.telling.note("the same receipt, for another page:")
+    walk.appliance.run(*verify, "--request", str(walk.pages[180]), exit_code=1)
+    identifier = answer.headers["lotabots-request-id"]
+    walk.telling.proved(
+        f"the appliance keeps it: GET /v1/receipts/{identifier}",
+        _kept_receipt(walk, identifier) == signed,
+    )
+
+
+def _kept_receipt(walk: Walk, identifier: str) -> str:
+    """The receipt by its id; it is there once the daemon has read the journal."""
+    deadline = time.monotonic() + 15
+    while True:
+        answer = walk.appliance.ask("GET", f"/v1/receipts/{identifier}", key=walk.key)
+        if answer.status == 200 or time.monotonic() > deadline:
+            return str(answer.json.get("receipt", ""))
+        time.sleep(min(1, int(answer.headers.get("retry-after", "1"))))  # as it says, with a deadline
+
+
 def export_usage(walk: Walk) -> None:
     """What was counted, sealed and signed; it must be what we saw answered."""
     # The daemon moves the gate's records into the ledger once a second.
@@ -283,6 +323,7 @@ STEPS: tuple[tuple[str, Callable[[Walk], None]], ...] = (
     ("The rate limit is met", meet_rate_limit),
     ("The licence is raised from free to pro, live", raise_licence),
     ("An attestation token is verified offline", attest),
+    ("An answer's receipt is verified offline", give_receipt),
     ("Usage is sealed and exported", export_usage),
     ("The vendor verifies the report", verify_at_vendor),
 )

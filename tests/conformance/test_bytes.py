@@ -94,3 +94,35 @@ def test_errors_have_the_one_field_that_clients_of_the_protocol_read(both: Any) 
         status, _, body = post(side, f"/v2/models/{MODEL}/infer", b"{", {})
         assert status == expected
         assert isinstance(json.loads(body)["error"], str)
+
+
+@pytest.mark.parametrize("binary_out", [True, False], ids=["binary out", "JSON out"])
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+def test_a_compressed_answer_is_the_same_from_both_doors(both: Any, encoding: str, binary_out: bool) -> None:
+    body, headers = request_body(binary_out=binary_out)
+    bare, gated = (
+        post(side, f"/v2/models/{MODEL}/infer", body, {**headers, "Accept-Encoding": encoding})
+        for side in (both.triton, both.gate)
+    )
+    told = (*TOLD, "content-encoding")
+    assert gated[0] == bare[0] == 200
+    assert {name: gated[1].get(name) for name in told} == {name: bare[1].get(name) for name in told}
+    assert gated[1]["content-encoding"] == encoding
+    plain = {"gzip": gzip.decompress, "deflate": zlib.decompress}[encoding]
+    assert plain(gated[2]) == plain(bare[2])
+
+
+def test_a_body_that_comes_in_parts_gets_the_answer_of_one_that_came_at_once(both: Any) -> None:
+    body, headers = request_body(binary_out=True)
+    connection = http.client.HTTPConnection(both.gate.address, timeout=30)
+    connection.putrequest("POST", f"/v2/models/{MODEL}/infer")
+    for name, value in {**both.gate.headers, **headers, "Content-Length": str(len(body))}.items():
+        connection.putheader(name, value)
+    connection.endheaders()
+    assert connection.sock is not None
+    for start in range(0, len(body), 50_000):
+        connection.sock.sendall(body[start : start + 50_000])
+    response = connection.getresponse()
+    assert response.status == 200
+    assert response.read() == post(both.triton, f"/v2/models/{MODEL}/infer", body, headers)[2]
+    connection.close()

@@ -231,10 +231,42 @@ def test_a_token_asked_for_at_the_gate_is_verified_offline_and_by_others(shop: A
         by_joserfc(changed, published.json)
 
 
-def by_pyjwt(token: str, keys: Any) -> Any:
+@pytest.mark.filterwarnings("ignore:EdDSA is deprecated")
+def test_a_receipt_goes_with_its_answer_and_is_kept_for_its_organisation(
+    shop: Appliance, key: Key, pages: dict[int, Path]
+) -> None:
+    sent = pages[90].read_bytes()
+    nonce = secrets.token_urlsafe(32)
+    wish = {"Lotabots_Receipt": "1", "Lotabots_Nonce": nonce}
+    answer = shop.ask("POST", PREDICT, key, sent, Content_Type="image/png", **wish)
+    assert answer.status == 200, answer.body
+    receipt, identifier = answer.headers["lotabots-receipt"], answer.headers["lotabots-request-id"]
+    files = {name: shop.folder / name for name in ("receipt.jwt", "jwks.json", "sent.png", "answer.json")}
+    contents = receipt.encode(), shop.ask("GET", "/.well-known/jwks.json").body, sent, answer.body
+    for path, content in zip(files.values(), contents, strict=True):
+        path.write_bytes(content)
+    verify = ("verify", "receipt", str(files["receipt.jwt"]), "--jwks", str(files["jwks.json"]))
+    bodies = ("--request", str(files["sent.png"]), "--response", str(files["answer.json"]))
+    verdict = shop.ctl_json(*verify, *bodies, "--nonce", nonce)
+    assert verdict["valid"] is True
+    assert by_pyjwt(receipt, json.loads(files["jwks.json"].read_text()), audience=None) == verdict["claims"]
+    shop.ctl(*verify, "--request", str(files["answer.json"]), exit_code=1)
+
+    path = f"/v1/receipts/{identifier}"
+    wait_for(lambda: shop.ask("GET", path, key).status == 200, 15, "the receipt")
+    assert shop.ask("GET", path, key).json == {"id": identifier, "receipt": receipt}
+    assert shop.ctl_json("receipt", "show", identifier)["receipt"] == receipt
+    shop.ctl("receipt", "show", "019abcde-f012-7345-8678-9abcdef01234", exit_code=3)
+    shop.ctl("member", "create", "neighbour", "--organisation", "second")
+    made = shop.ctl_json("key", "create", "stranger", "--organisation", "second")
+    refused = shop.ask("GET", path, Key(made["key_id"], made["text"]))
+    assert (refused.status, refused.json["code"], refused.headers["retry-after"]) == (404, "not_found", "1")
+
+
+def by_pyjwt(token: str, keys: Any, audience: str | None = AUDIENCE) -> Any:
     """The claims as PyJWT reads them."""
     trusted = jwt.PyJWKSet.from_dict(keys)[jwt.get_unverified_header(token)["kid"]]
-    return jwt.decode(token, trusted.key, algorithms=["EdDSA"], audience=AUDIENCE)
+    return jwt.decode(token, trusted.key, algorithms=["EdDSA"], audience=audience)
 
 
 def by_joserfc(token: str, keys: Any) -> Any:

@@ -1,0 +1,103 @@
+"""Issuing receipts: the frozen bytes, what is left out, and what does not fit."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from lotabotsd.attestation.receipt import MAX_RECEIPT_BYTES, Body, ReceiptSigner, Stated, receipt_claims
+from lotabotsd.attestation.verify import verify_receipt
+
+GOLDEN = Path(__file__).parent.parent / "golden" / "receipt"
+KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+
+
+def body(name: str) -> Body:
+    data = (GOLDEN / name).read_bytes()
+    return Body(len(data), f"sha256:{hashlib.sha256(data).hexdigest()}")
+
+
+def stated(**changes: Any) -> Stated:
+    """What the golden receipt states."""
+    made = Stated(
+        issuer="AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB",
+        receipt_id="019abcde-f012-7345-8678-9abcdef01234",
+        issued_at=1_795_651_200,
+        nonce=None,
+        token_hash="B0TwI0S_SfFO9Z_RtmTaJClprfXzUHE9sE5Bi3_hsHg",
+        development=True,
+        worker=1,
+        epoch=0x0123456789ABCDEF,
+        record=42,
+        method="POST",
+        path="/v1/models/page_orientation/predict",
+        request=body("request.json"),
+        status=200,
+        outcome="served",
+        response=body("response.json"),
+        model="page_orientation",
+        version="1",
+        digest="ab" * 32,
+        licence_id="",
+        tier="free",
+        key_id="key_golden",
+        gate_us=812,
+        upstream_us=9_401,
+    )
+    return dataclasses.replace(made, **changes)
+
+
+def test_the_frozen_receipt_is_what_the_gate_issues() -> None:
+    assert ReceiptSigner(KEY).sign(stated()) == (GOLDEN / "plain.txt").read_text().strip()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"nonce": "n" * 22, "token_hash": "", "upstream_us": None},
+        {"version": "", "digest": ""},
+        {"licence_id": "lic_0123456789abcdef", "tier": "pro", "development": False},
+        {"image": "sha256:" + "0" * 64, "gpus": tuple(f"GPU-{n:032x}" for n in range(16))},
+        {"status": 429, "outcome": "refused_rate", "model": "m" * 128, "path": "/" + "p" * 511},
+    ],
+    ids=["golden", "nonce", "no model facts", "licence", "container", "long refusal"],
+)
+@pytest.mark.parametrize("algorithm", ["EdDSA", "Ed25519"])
+def test_whatever_is_stated_the_verifier_accepts(changes: dict[str, Any], algorithm: str) -> None:
+    text = ReceiptSigner(KEY, algorithm).sign(stated(**changes))
+    verdict = verify_receipt(
+        text,
+        json.loads((GOLDEN / "jwks.json").read_text()),
+        now=1_795_651_200,
+        request=(GOLDEN / "request.json").read_bytes(),
+        response=(GOLDEN / "response.json").read_bytes(),
+        nonce=changes.get("nonce"),
+    )
+    assert verdict.valid, [check for check in verdict.checks if check.passed is False]
+    assert len(text) <= MAX_RECEIPT_BYTES
+
+
+def test_what_is_not_known_is_left_out() -> None:
+    content = receipt_claims(stated(token_hash="", version="", digest="", upstream_us=None))
+    shown = content["x-lotabots-receipt"]
+    assert shown["model"] == {"name": "page_orientation"}
+    assert shown["timing"] == {"gate_us": 812}
+    assert not {"att", "image", "gpus"} & set(shown)
+    assert "eat_nonce" not in content
+
+
+def test_a_receipt_that_could_not_travel_is_not_signed() -> None:
+    with pytest.raises(ValueError, match="3072 are allowed"):
+        ReceiptSigner(KEY).sign(stated(gpus=("g" * 64,) * 40))
+
+
+def test_only_the_two_names_of_the_algorithm_are_known() -> None:
+    with pytest.raises(ValueError, match="ES256"):
+        ReceiptSigner(KEY, "ES256")
