@@ -247,5 +247,5 @@ class Exchange:
     def abort(self) -> None:
         """Break the connection: what was sent cannot be taken back, and the rest will not come."""
         if self._cycle is not None:
-            self._cycle.disconnected = True
+            self._cycle.lose()
             self._cycle.transport.abort()

@@ -206,6 +206,8 @@ class Inference:
             output_bytes = await self._copy_events(answer, events)
         finally:
             exchange.when_gone(None)
+        if exchange.client_gone:
+            answer.abandon()
         outcome = Outcome.MODEL_ERROR if events.failed else Outcome.SERVED
         closed = await self._close_durably(opened, reserved, output_bytes, outcome)  # 7, 8
         last = b"" if closed.receipt is None else b": lotabots-receipt %b\n\n" % closed.receipt.encode()
