@@ -6,6 +6,7 @@ so that the memory of a worker does not grow with the bodies it serves.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
@@ -13,13 +14,23 @@ from lotabotsd.foundation.codes import Code
 from lotabotsd.foundation.errors import LotaBotsError
 from lotabotsd.models.facts import ModelFacts
 
-from .bodies import Inflater, inflate, json_part_length, judge_generate, judge_infer, judge_json_part
+from .bodies import (
+    InferFacts,
+    Inflater,
+    inflate,
+    json_part_length,
+    judge_generate,
+    judge_infer,
+    judge_json_part,
+)
 from .exchange import ByteBudget, Exchange, Headers
 from .predict import PredictRequest, parse_predict
 from .routes import Route, Verb
+from .skeleton import skeleton
 
 HEADER_LENGTH = b"inference-header-content-length"
 STREAM_ABOVE_BYTES = 64 * 1024
+SKELETON_ABOVE_BYTES = 64 * 1024
 STREAM_HOLDS_BYTES = 512 * 1024  # what one streamed body has in memory at most, beside its JSON part
 _PLAIN = b"identity"
 
@@ -88,8 +99,22 @@ async def take_in(
         return Intake(len(request.images), body, predict=request)
     headers = [] if header_length is None else [(HEADER_LENGTH, header_length)]
     if route.verb is Verb.INFER:
-        return Intake(judge_infer(body, header_length, model).rows, body, headers)
+        return Intake((await _judge(body, header_length, model)).rows, body, headers)
     return Intake(judge_generate(body, header_length).rows, body, headers)
+
+
+async def _judge(body: bytes, header_length: bytes | None, model: ModelFacts) -> InferFacts:
+    """Judge a whole infer body; others run in between when its JSON part is large."""
+    length = len(body) if header_length is None else json_part_length(header_length)
+    if not SKELETON_ABOVE_BYTES < length <= len(body):
+        return judge_infer(body, header_length, model)
+    steps = skeleton(body[:length])
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return judge_json_part(end.value, model).with_binary(len(body) - length)
+        await asyncio.sleep(0)
 
 
 def _is_worth_streaming(exchange: Exchange) -> bool:

@@ -176,3 +176,31 @@ def test_a_reader_that_takes_nothing_of_a_stream_is_dropped_and_triton_let_go(ri
     rig.send_buffer = 4096
     story_on(rig, story, body_timeout_seconds=0.5)
     assert rig.outcomes() == {"client_gone": 1}
+
+
+def test_others_are_served_while_a_large_json_body_is_judged(rig: Any) -> None:
+    count = 1_500_000
+    body = b'{"inputs": [{"name": "x", "datatype": "UINT8", "shape": [%d], "data": [%b0]}]}'
+    body %= (count, b"12, " * (count - 1))
+    ended: list[str] = []
+
+    async def story() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
+        writer.write(head(rig, "/v2/models/wide/infer", len(body)) + body)
+
+        async def large() -> None:
+            assert b" 200 " in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
+            ended.append("large")
+
+        waiting = asyncio.create_task(large())
+        whole = rig.config.gate.max_buffered_bytes - len(body)
+        await until(lambda: rig.worker._parts.budget._free <= whole)
+        assert (await rig.infer()).status == 200
+        ended.append("small")
+        await waiting
+        writer.close()
+        assert [len(sent) for _, _, sent in rig.seen] == [len(INFER), len(body)]
+
+    story_on(rig, story, max_body_bytes=16 * MIB, workers=1)
+    assert ended == ["small", "large"]
+    assert rig.outcomes() == {"served": 2}
