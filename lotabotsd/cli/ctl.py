@@ -35,6 +35,7 @@ for command in (
     status.status,
     status.doctor,
     status.logs,
+    status.metrics,
     identity.organisation,
     identity.member,
     keys.key,

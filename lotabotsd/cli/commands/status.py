@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -21,6 +22,7 @@ from lotabotsd.cli.tables import (
 )
 from lotabotsd.foundation.clock import NANOSECONDS
 from lotabotsd.foundation.errors import Exit, LotaBotsError
+from lotabotsd.foundation.files import write_atomically
 
 _COLOURS = {"error": "red", "warning": "yellow", "ok": "green"}
 
@@ -54,6 +56,27 @@ def doctor(session: Session, as_json: bool) -> int:
 def logs(session: Session, as_json: bool) -> None:
     """Show the last lines that the inference server wrote."""
     show(session.client.get("runtime", "lines")["items"], _lines, as_json=as_json)
+
+
+@click.command()
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write FILE whole instead of printing, for node_exporter's textfile collector.",
+)
+@pass_session
+def metrics(session: Session, output: Path | None) -> None:
+    """Print the metrics as Prometheus reads them.
+
+    The daemon takes nothing from the network, so Prometheus does not scrape it: run this every 15 seconds
+    with --output /var/lib/prometheus/node-exporter/lotabots.prom. The time of that file, which
+    node_exporter tells as node_textfile_mtime_seconds, says whether lotabotsd still answers.
+    """
+    text = session.client.get_bytes("metrics")
+    if output is None:
+        click.echo(text.decode(), nl=False)
+    else:
+        write_atomically(output, text, mode=0o644)
 
 
 def exit_of(findings: Sequence[dict[str, Any]]) -> int:
