@@ -24,6 +24,8 @@ from lotabotsd.foundation.clock import NANOSECONDS
 from lotabotsd.foundation.errors import Exit, LotaBotsError
 from lotabotsd.foundation.files import write_atomically
 
+from .gpus import gpus_table
+
 _COLOURS = {"error": "red", "warning": "yellow", "ok": "green"}
 
 
@@ -107,7 +109,7 @@ def status_text(value: dict[str, Any]) -> str:
         _appliance(value),
         _section("Licence", _licence(value)),
         _section("Models", _models(value["models"])),
-        _section("GPUs", _gpus(value["gpus"])),
+        _section("GPUs", _indented(gpus_table(value["gpus"]))),
         _section("Gate", _gate(value["gate"])),
         _section("Usage", _usage(value)),
     ]
@@ -155,11 +157,6 @@ def _models(models: list[dict[str, Any]]) -> str:
         for item in models
     ]
     return _indented(table(("MODEL", "VERSIONS", "STATE", "DETAIL"), rows, empty="none enabled"))
-
-
-def _gpus(gpus: dict[str, Any]) -> str:
-    rows = [(str(item["index"]), item["name"], item["health"]) for item in gpus["items"]]
-    return _indented(table(("GPU", "NAME", "HEALTH"), rows, empty=f"none: {gpus['detail']}"))
 
 
 def _gate(gate: dict[str, Any]) -> str:
