@@ -218,17 +218,22 @@ class NvmlProbe:
         nvml = self._nvml
         count = min(int(self._ask(nvml.nvmlDeviceGetMaxMigDeviceCount, handle) or 0), _MAX_MIG_DEVICES)
         found = (self._ask(nvml.nvmlDeviceGetMigDeviceHandleByIndex, handle, index) for index in range(count))
-        return tuple(self._mig_device(device) for device in found if device is not None)
+        parts = (self._mig_device(device) for device in found if device is not None)
+        return tuple(part for part in parts if part is not None)
 
-    def _mig_device(self, device: Any) -> MigDevice:
+    def _mig_device(self, device: Any) -> MigDevice | None:
+        """None for a part that was taken away while it was looked at."""
         nvml = self._nvml
+        uuid = self._ask(nvml.nvmlDeviceGetUUID, device)
+        if uuid is None:
+            return None
         memory = self._ask(nvml.nvmlDeviceGetMemoryInfo, device)
         name = str(self._ask(nvml.nvmlDeviceGetName, device) or "")
         return MigDevice(
-            uuid=str(nvml.nvmlDeviceGetUUID(device)),
+            uuid=str(uuid),
             profile=name.partition(" MIG ")[2] or self._profile(device),
-            gpu_instance=int(nvml.nvmlDeviceGetGpuInstanceId(device)),
-            compute_instance=int(nvml.nvmlDeviceGetComputeInstanceId(device)),
+            gpu_instance=int(self._ask(nvml.nvmlDeviceGetGpuInstanceId, device) or 0),
+            compute_instance=int(self._ask(nvml.nvmlDeviceGetComputeInstanceId, device) or 0),
             memory_total_bytes=None if memory is None else int(memory.total),
             memory_used_bytes=None if memory is None else int(memory.used),
         )

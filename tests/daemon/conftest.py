@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -68,8 +69,12 @@ def promtool() -> Path:
     if found is None and not (kept / "usr/bin/promtool").exists() and shutil.which("apt-get"):
         kept.mkdir(parents=True, exist_ok=True)
         # Only the package itself: installing it would start a server.
-        for command in (["apt-get", "update", "-qq"], ["apt-get", "download", "-qq", "prometheus"]):
-            subprocess.run(command, cwd=kept, capture_output=True, timeout=300, check=False)
+        download = ["apt-get", "download", "-qq", "prometheus"]
+        update = ["apt-get", "update", "-qq", "-o", "Acquire::Retries=0", "-o", "Acquire::http::Timeout=20"]
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            for command in (download, update, download):
+                if not list(kept.glob("prometheus_*.deb")):
+                    subprocess.run(command, cwd=kept, capture_output=True, timeout=120, check=False)
         for package in kept.glob("prometheus_*.deb"):
             subprocess.run(["dpkg", "-x", str(package), str(kept)], timeout=120, check=True)
             package.unlink()

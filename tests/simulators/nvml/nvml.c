@@ -127,6 +127,12 @@ API nvmlShutdown(void) {
     return NVML_SUCCESS;
 }
 
+__attribute__((visibility("default"))) const char *nvmlErrorString(nvmlReturn_t error) {
+    static char text[32];
+    snprintf(text, sizeof text, "stand-in error %d", error);
+    return text;
+}
+
 API nvmlSystemGetDriverVersion(char *to, unsigned length) {
     TRY(begun(__func__));
     return put_text(state(), "driver_version", to, length);
@@ -213,6 +219,7 @@ WHOLE(nvmlDeviceGetPcieReplayCounter, "pcie_replays")
 WHOLE(nvmlDeviceGetGpuInstanceId, "gpu_instance")
 WHOLE(nvmlDeviceGetComputeInstanceId, "compute_instance")
 LARGE(nvmlDeviceGetCurrentClocksEventReasons, "clocks_event_reasons")
+LARGE(nvmlDeviceGetCurrentClocksThrottleReasons, "clocks_event_reasons") /* its name before driver 535 */
 LARGE(nvmlDeviceGetTotalEnergyConsumption, "energy_millijoules")
 
 API nvmlDeviceGetPciInfo_v3(nvmlDevice_t handle, struct pci *to) {
