@@ -1,7 +1,8 @@
 """Run the product's own probe in this process and answer questions about it, a line of JSON each way.
 
-Started by tests with the stand-in library on LD_LIBRARY_PATH. Questions: `look`, `events`, `health`, `close`;
-the first line says how the GPUs are looked for. `bounded SECONDS` as arguments asks through a BoundedProbe.
+Started by tests with the stand-in library on LD_LIBRARY_PATH. Questions: `source`, `look`, `events`, `close`.
+With the arguments `bounded SECONDS` it asks through a BoundedProbe; with `daemon` it also answers `value`,
+which is what the daemon makes of a look.
 """
 
 from __future__ import annotations
