@@ -10,7 +10,7 @@ import click
 
 from lotabotsd import __version__
 
-from .commands import attest, audit, identity, keys, licence, models, status, usage
+from .commands import attest, audit, gpus, identity, keys, licence, models, status, usage
 from .control_client import DEFAULT_SOCKET, SOCKET_VARIABLE, ControlClient
 from .failures import run
 from .session import Session
@@ -35,6 +35,7 @@ for command in (
     status.status,
     status.doctor,
     status.logs,
+    status.metrics,
     identity.organisation,
     identity.member,
     keys.key,
@@ -42,7 +43,7 @@ for command in (
     usage.usage,
     usage.ledger,
     models.model,
-    models.gpu,
+    gpus.gpu,
     attest.attest,
     attest.receipt,
     attest.verify,

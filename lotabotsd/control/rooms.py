@@ -56,6 +56,7 @@ class Rooms:
     caps: Callable[[], IdentityCaps]
     publish: Callable[[], Spread]  # compile, publish, and wait until the workers applied it
     status: Callable[[], dict[str, Any]]
+    metrics: Callable[[], str]  # in Prometheus' text format; DATABASE_DAMAGED
     count_usage: Callable[[], object]  # carry the journals into the ledger now
     models: Callable[[], list[dict[str, Any]]]
     gpus: Callable[[], dict[str, Any]]

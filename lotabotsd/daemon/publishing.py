@@ -109,6 +109,16 @@ class Publishing:
         with self._lock:
             return [] if self._table is None else self._table.workers()
 
+    def counters(self) -> list[tuple[int, ...]]:
+        """What every worker counted since the boot; nothing before there is a limits table."""
+        with self._lock:
+            return [] if self._table is None else self._table.counters()
+
+    def in_flight(self) -> int | None:
+        """How many requests are admitted and not settled; None before there is a limits table."""
+        with self._lock:
+            return None if self._table is None else self._table.open_requests()
+
     def generation(self) -> int:
         """The policy in force."""
         return self._publisher.generation()

@@ -24,6 +24,7 @@ from lotabotsd.identity.records import Actor, IdentityCaps
 from .appliance import Appliance
 from .evidence import Measurer, collect, licence_evidence
 from .listeners import gate_uids
+from .metrics import Metrics
 from .status import models_of, status_of
 
 MAX_REFUSALS = 1_000  # told in the audit trail until the next start: nobody fills the disk by being refused
@@ -42,6 +43,7 @@ def rooms_of(appliance: Appliance, attester: Attester) -> Rooms:
         caps=lambda: caps_of(appliance),
         publish=appliance.publishing.publish_and_wait,
         status=lambda: status_of(appliance),
+        metrics=Metrics(appliance, lambda: status_of(appliance)).text,
         count_usage=appliance.bookkeeping.drain_and_seal,
         models=lambda: models_of(appliance),
         gpus=appliance.gpus.value,

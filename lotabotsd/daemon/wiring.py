@@ -19,6 +19,7 @@ from lotabotsd.foundation.database import open_database
 from lotabotsd.foundation.errors import Code, LotaBotsError
 from lotabotsd.foundation.files import read_bounded, write_atomically
 from lotabotsd.foundation.identifiers import new_id
+from lotabotsd.gpu.bounded import BoundedProbe
 from lotabotsd.gpu.probe import choose_probe
 from lotabotsd.identity import schema as identity_schema
 from lotabotsd.identity.pepper import load_or_create_pepper
@@ -143,7 +144,7 @@ def _open(config: Config, clock: Clock, opened: ExitStack) -> Appliance:
         config.paths.policy_db, slots=config.limits.slots, lease_seconds=config.gate.policy_lease_seconds
     )
     opened.callback(publisher.close)
-    gpus = Gpus(choose_probe())
+    gpus = Gpus(BoundedProbe(choose_probe))
     opened.callback(gpus.close)
     models = LiveModels(config, gpus.count)
     helper = HelperClient(

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
+from .advice import advice_words
 from .facts import GpuFacts, XidEvent
 
 APPLICATION_XIDS = frozenset({13, 31, 43, 45, 68, 109})
@@ -56,8 +57,8 @@ def _from_facts(facts: GpuFacts) -> list[tuple[Level, str]]:
     found: list[tuple[Level, str]] = []
     if facts.failure:
         found.append((Level.CRITICAL, f"it does not answer: {facts.failure}"))
-    if facts.recovery_action not in ("", "none"):
-        found.append((Level.CRITICAL, f"the driver advises: {facts.recovery_action}"))
+    if facts.recovery_action:
+        found.append((Level.CRITICAL, f"the driver advises: {advice_words(facts.recovery_action)}"))
     if facts.remap_failed:
         found.append((Level.CRITICAL, "damaged memory rows can no longer be replaced"))
     if facts.uncorrected_errors:

@@ -360,6 +360,11 @@ class Table:
             places = (geometry.cell_at(worker, slot) for worker in range(geometry.workers))
             return rules.totals(values, [CELL.unpack_from(self._memory, place) for place in places])
 
+    def open_requests(self, slot: int = 0) -> int:
+        """How many requests of a slot are not settled. Read without the lock: for people and metrics."""
+        values = SLOT.unpack_from(self._memory, self._geometry.slot_at(slot))
+        return max(0, int(values[rules.ADMITTED] - values[rules.COMMITTED] - values[rules.REFUNDED]))
+
     @property
     def replays(self) -> int:
         """How often the half-done change of a dead worker was finished by another one."""

@@ -38,14 +38,14 @@ def files() -> dict[str, bytes]:
 
 def graph() -> bytes:
     """A ModelProto: OUTPUT0 = Identity(INPUT0), float32 of any batch and length."""
-    node = _text(1, INPUT) + _text(2, OUTPUT) + _text(4, "Identity")
-    body = _part(1, node) + _text(2, NAME) + _part(11, _tensor(INPUT)) + _part(12, _tensor(OUTPUT))
-    return _number(1, 8) + _part(7, body) + _part(8, _number(2, 13))
+    node = text(1, INPUT) + text(2, OUTPUT) + text(4, "Identity")
+    body = part(1, node) + text(2, NAME) + part(11, _tensor(INPUT)) + part(12, _tensor(OUTPUT))
+    return number(1, 8) + part(7, body) + part(8, number(2, 13))
 
 
 def _tensor(name: str) -> bytes:
-    shape = b"".join(_part(1, _text(2, dimension)) for dimension in ("batch", "length"))
-    return _text(1, name) + _part(2, _part(1, _number(1, _FLOAT) + _part(2, shape)))
+    shape = b"".join(part(1, text(2, dimension)) for dimension in ("batch", "length"))
+    return text(1, name) + part(2, part(1, number(1, _FLOAT) + part(2, shape)))
 
 
 def _varint(value: int) -> bytes:
@@ -56,13 +56,16 @@ def _varint(value: int) -> bytes:
     return bytes((*out, value))
 
 
-def _number(field: int, value: int) -> bytes:
+def number(field: int, value: int) -> bytes:
+    """A protobuf field that is a number."""
     return _varint(field << 3) + _varint(value)
 
 
-def _part(field: int, content: bytes) -> bytes:
+def part(field: int, content: bytes) -> bytes:
+    """A protobuf field that is a message, or bytes."""
     return _varint(field << 3 | 2) + _varint(len(content)) + content
 
 
-def _text(field: int, content: str) -> bytes:
-    return _part(field, content.encode())
+def text(field: int, content: str) -> bytes:
+    """A protobuf field that is a text."""
+    return part(field, content.encode())

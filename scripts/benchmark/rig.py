@@ -108,6 +108,8 @@ def answers(url: str, path: str, headers: dict[str, str] | None = None) -> bool:
 class Rig:
     """Runtime helper, daemon and Triton of one appliance, with a key; gates come and go beside it."""
 
+    models: tuple[str, ...] = (MODEL, IMAGE_MODEL)  # that are live; the first is the one that is waited for
+
     def __init__(self, folder: Path, run: Path) -> None:
         self.folder = folder
         self._run = run
@@ -134,7 +136,7 @@ class Rig:
             f'run_directory = "{self._run}"\n'
             f'[gate]\nlisten = "127.0.0.1:{port}"\nworkers = {workers}\n{more}'
             f'[runtime]\nkind = "embedded"\npython = "{ROOT}/.venv-runtime/bin/python"\n'
-            f'[models]\nrepository = "{self.folder}/packages"\nenabled = ["{MODEL}", "{IMAGE_MODEL}"]\n'
+            f'[models]\nrepository = "{self.folder}/packages"\nenabled = {json.dumps(self.models)}\n'
             f'[usage]\ndurability = "{durability}"\n'
         )
         return path
@@ -207,7 +209,9 @@ class Rig:
         log = self.folder / "bare.log"
         process = Process(command, log, env=environment(installation.python, installation.libraries))
         self._processes.append(process)
-        process.wait_until(lambda: answers(self.bare_url, f"/v2/models/{MODEL}/ready"), "bare Triton's start")
+        process.wait_until(
+            lambda: answers(self.bare_url, f"/v2/models/{self.models[0]}/ready"), "bare Triton's start"
+        )
 
     def _server(self, verb: str, path: Path) -> Process:
         command = [sys.executable, "-m", "lotabotsd.cli.server", verb, "--config", str(path)]

@@ -16,9 +16,16 @@ SHELL = (
     "scripts/check",
     "scripts/setup-environment",
     "scripts/lock",
+    "scripts/gpu-check",
     ".ci/run",
 )
-TAKES_OPTIONS = ("scripts/demo", "scripts/test", "scripts/check", "scripts/setup-environment")
+TAKES_OPTIONS = (
+    "scripts/demo",
+    "scripts/test",
+    "scripts/check",
+    "scripts/setup-environment",
+    "scripts/gpu-check",
+)
 
 
 @pytest.mark.parametrize("script", SHELL)

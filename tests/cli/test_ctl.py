@@ -47,6 +47,20 @@ def test_every_reading_command_prints_text_and_with_json_the_same_as_json(shared
     assert "\x1b" not in text.out  # no terminal, no colour
 
 
+def test_metrics_are_printed_or_written_whole(shared_ctl, tmp_path) -> None:
+    printed = shared_ctl("metrics")
+    assert printed.code == Exit.OK
+    assert printed.out.startswith("# HELP lotabots_build_info ")
+    file = tmp_path / "lotabots.prom"
+    file.write_text("what was there")
+    assert shared_ctl("metrics", "--output", str(file)).out == ""
+    assert file.read_text().splitlines()[:3] == printed.out.splitlines()[:3]
+    assert file.stat().st_mode & 0o777 == 0o644
+    nowhere = shared_ctl("metrics", "--output", str(tmp_path / "nowhere" / "lotabots.prom"))
+    assert nowhere.code != Exit.OK
+    assert "nowhere" in nowhere.err
+
+
 def test_a_keys_text_is_printed_once_and_the_key_is_listed_without_it(ctl, people) -> None:
     made = ctl("key", "create", "demo", "--expires-in-days", "10")
     assert made.code == Exit.OK

@@ -91,6 +91,7 @@ def rooms(tmp_path: Path, clock: FixedClock, daemon: Daemon) -> Iterator[Rooms]:
         caps=lambda: daemon.caps,
         publish=daemon.publish,
         status=lambda: {"warnings": []},
+        metrics=lambda: "# TYPE up gauge\nup 1\n",
         count_usage=lambda: None,
         models=lambda: models,
         gpus=daemon.fail,

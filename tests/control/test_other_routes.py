@@ -66,6 +66,12 @@ def test_an_export_is_audited_and_its_report_can_be_fetched(ask) -> None:
     assert fetched.headers["content-type"] == "application/zip"
 
 
+def test_metrics_are_text_of_prometheus_format(ask) -> None:
+    answer = ask("GET", "/metrics")
+    assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert answer.text == "# TYPE up gauge\nup 1\n"
+
+
 def test_a_token_is_made_for_the_audience_that_was_asked_for(ask) -> None:
     answer = ask("POST", "/attest", json={"nonce": "n" * 22, "audience": "me"})
     assert answer.json() == {"token": f"token for {'n' * 22} me", "detached": {}}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -56,3 +59,26 @@ def open_one(config: Config, clock: FixedClock) -> Iterator[Callable[[], Applian
 @pytest.fixture
 def appliance(open_one: Callable[[], Appliance]) -> Appliance:
     return open_one()
+
+
+@pytest.fixture(scope="session")
+def promtool() -> Path:
+    """Prometheus' own checker: installed, or taken out of its Debian package into .cache."""
+    found = shutil.which("promtool")
+    kept = Path(__file__).resolve().parents[2] / ".cache" / "promtool"
+    if found is None and not (kept / "usr/bin/promtool").exists() and shutil.which("apt-get"):
+        kept.mkdir(parents=True, exist_ok=True)
+        # Only the package itself: installing it would start a server.
+        download = ["apt-get", "download", "-qq", "prometheus"]
+        update = ["apt-get", "update", "-qq", "-o", "Acquire::Retries=0", "-o", "Acquire::http::Timeout=20"]
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            for command in (download, update, download):
+                if not list(kept.glob("prometheus_*.deb")):
+                    subprocess.run(command, cwd=kept, capture_output=True, timeout=120, check=False)
+        for package in kept.glob("prometheus_*.deb"):
+            subprocess.run(["dpkg", "-x", str(package), str(kept)], timeout=120, check=True)
+            package.unlink()
+    path = Path(found) if found else kept / "usr/bin/promtool"
+    if not path.exists():
+        pytest.skip("no promtool here; enable it: apt-get install prometheus")
+    return path

@@ -49,8 +49,8 @@ def test_a_fault_that_repeats_is_one_reason() -> None:
     ("changes", "level"),
     [
         ({"failure": "GPU is lost"}, Level.CRITICAL),
-        ({"recovery_action": "reset the GPU"}, Level.CRITICAL),
-        ({"recovery_action": "none"}, Level.HEALTHY),
+        ({"recovery_action": 1}, Level.CRITICAL),
+        ({"recovery_action": 0}, Level.HEALTHY),
         ({"uncorrected_errors": 1}, Level.CRITICAL),
         ({"uncorrected_errors": 0}, Level.HEALTHY),
         ({"remap_failed": True}, Level.CRITICAL),

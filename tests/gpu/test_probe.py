@@ -1,335 +1,274 @@
-"""The NVML probe, driven by an object that stands in for the module `pynvml`."""
+"""The real probe over the stand-in for libnvidia-ml.so.1: what it tells, and what each failure becomes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
-import pynvml
 import pytest
 
-from lotabotsd.gpu.facts import GpuFacts, XidEvent
-from lotabotsd.gpu.health import Level, judge
-from lotabotsd.gpu.probe import NoGpus, NvmlProbe, choose_probe
+from lotabotsd.gpu.probe import NoGpus, choose_probe
 
-NOT_SUPPORTED, NO_PERMISSION, DRIVER_NOT_LOADED, TIMEOUT, LOST = 3, 4, 9, 10, 15
+pytestmark = pytest.mark.required
+Ask = Callable[..., Any]
 
-
-class FakeError(Exception):
-    """NVMLError."""
-
-    def __init__(self, value: int) -> None:
-        self.value = value
-        super().__init__(
-            {LOST: "GPU is lost", DRIVER_NOT_LOADED: "Driver Not Loaded"}.get(value, f"error {value}")
-        )
-
-
-@dataclass
-class Gpu:
-    """One GPU of the fake; `fails` maps a function's name to the error that it raises for this GPU."""
-
-    uuid: str
-    answers: dict[str, Any] = field(default_factory=dict)
-    fails: dict[str, int] = field(default_factory=dict)
-
-
-ANSWERS: dict[str, Any] = {
-    "nvmlDeviceGetName": "NVIDIA H100 80GB HBM3",
-    "nvmlDeviceGetVbiosVersion": "96.00.74.00.01",
-    "nvmlDeviceGetMemoryInfo": SimpleNamespace(total=80 << 30, used=3 << 30),
-    "nvmlDeviceGetTemperature": 41,
-    "nvmlDeviceGetTemperatureThreshold": 87,
-    "nvmlDeviceGetPowerUsage": 71_500,
-    "nvmlDeviceGetUtilizationRates": SimpleNamespace(gpu=12, memory=3),
-    "nvmlDeviceGetMigMode": [0, 0],
-    "nvmlDeviceGetCurrentClocksEventReasons": 1,
-    "nvmlDeviceGetTotalEccErrors": 0,
-    "nvmlDeviceGetRemappedRows": (0, 0, 0, 0),
-    "nvmlDeviceGetFieldValues": [SimpleNamespace(nvmlReturn=0, value=SimpleNamespace(uiVal=0))],
-}
+# Every question about a GPU that may be asked in vain, and what is then not known.
+OPTIONAL = {
+    "nvmlDeviceGetVbiosVersion": {"vbios": ""},
+    "nvmlDeviceGetSerial": {"serial": ""},
+    "nvmlDeviceGetPciInfo_v3": {"pci_bus_id": ""},
+    "nvmlDeviceGetUtilizationRates": {"utilisation_percent": None, "memory_busy_percent": None},
+    "nvmlDeviceGetTemperature": {"temperature_celsius": None},
+    "nvmlDeviceGetTemperatureThreshold": {"slowdown_celsius": None},
+    "nvmlDeviceGetPowerUsage": {"power_milliwatts": None},
+    "nvmlDeviceGetEnforcedPowerLimit": {"power_limit_milliwatts": None},
+    "nvmlDeviceGetTotalEnergyConsumption": {"energy_millijoules": None},
+    "nvmlDeviceGetClockInfo": {"sm_clock_mhz": None, "memory_clock_mhz": None},
+    "nvmlDeviceGetPcieReplayCounter": {"pcie_replays": None},
+    "nvmlDeviceGetCurrentClocksEventReasons": {"throttle_reasons": 0},
+    "nvmlDeviceGetTotalEccErrors": {"uncorrected_errors": None},
+    "nvmlDeviceGetRemappedRows": {
+        "remapped_corrected": None, "remapped_uncorrected": None, "remap_pending": None, "remap_failed": None
+    },
+    "nvmlDeviceGetFieldValues": {"memory_celsius": None, "recovery_action": None},
+    "nvmlDeviceGetMigMode": {"mig": None},
+    "nvmlDeviceGetComputeRunningProcesses_v3": {"processes": []},
+}  # fmt: skip
+NEEDED = ("nvmlDeviceGetHandleByIndex_v2", "nvmlDeviceGetUUID", "nvmlDeviceGetName")
 
 
-class FakeNvml:
-    """The part of `pynvml` that the probe uses."""
-
-    NVMLError = FakeError
-    NVML_SUCCESS = 0
-    NVML_ERROR_INVALID_ARGUMENT = 2
-    NVML_ERROR_NOT_SUPPORTED = NOT_SUPPORTED
-    NVML_ERROR_NO_PERMISSION = NO_PERMISSION
-    NVML_ERROR_FUNCTION_NOT_FOUND = 13
-    NVML_TEMPERATURE_GPU = 0
-    NVML_TEMPERATURE_THRESHOLD_SLOWDOWN = 1
-    NVML_MEMORY_ERROR_TYPE_UNCORRECTED = 1
-    NVML_VOLATILE_ECC = 0
-    NVML_DEVICE_MIG_ENABLE = 1
-    NVML_FI_DEV_GET_GPU_RECOVERY_ACTION = 230
-    nvmlEventTypeXidCriticalError = 8  # noqa: N815 - NVIDIA's name
-
-    def __init__(self, *gpus: Gpu, fails: dict[str, int] | None = None) -> None:
-        self.gpus = list(gpus)
-        self.fails = fails or {}
-        self.pending: list[SimpleNamespace] = []
-        self.calls: list[str] = []
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        if not name.startswith("nvml"):
-            raise AttributeError(name)
-
-        def call(*arguments: Any) -> Any:
-            self.calls.append(name)
-            if name in self.fails:
-                raise FakeError(self.fails[name])
-            return self._answer(name, *arguments)
-
-        return call
-
-    def _answer(self, name: str, *arguments: Any) -> Any:
-        match name, *arguments:
-            case "nvmlInit" | "nvmlShutdown" | "nvmlEventSetFree", *_:
-                return None
-            case "nvmlDeviceGetCount", *_:
-                return len(self.gpus)
-            case "nvmlSystemGetDriverVersion", *_:
-                return "580.95.05"
-            case "nvmlEventSetCreate", *_:
-                return object()
-            case "nvmlDeviceGetHandleByIndex", int(index):
-                gpu = self.gpus[index]
-            case "nvmlEventSetWait_v2", _, int(milliseconds):
-                assert milliseconds == 0, "the probe never waits"
-                if not self.pending:
-                    raise FakeError(TIMEOUT)
-                return self.pending.pop(0)
-            case _, Gpu() as gpu, *_:
-                pass
-            case _:
-                raise AssertionError(f"{name} is not part of the fake")
-        if name in gpu.fails:
-            raise FakeError(gpu.fails[name])
-        if name == "nvmlDeviceGetHandleByIndex":
-            return gpu
-        if name == "nvmlDeviceRegisterEvents":
-            return None
-        return gpu.uuid if name == "nvmlDeviceGetUUID" else {**ANSWERS, **gpu.answers}[name]
-
-    def xid(self, gpu: Gpu, number: int, kind: int = 8) -> None:
-        """Let the driver report a fault."""
-        self.pending.append(SimpleNamespace(device=gpu, eventType=kind, eventData=number))
-
-
-def test_the_fake_has_the_names_and_numbers_of_the_real_module() -> None:
-    constants = {
-        name: value
-        for name, value in vars(FakeNvml).items()
-        if name.startswith("NVML_") or name == "nvmlEventTypeXidCriticalError"
+def test_a_gpu_is_described_in_whole_numbers_with_their_units(host: Any, ask: Ask, nvml: Any) -> None:
+    host.change(1, processes=[{"pid": 4_711, "memory": 300 << 20}, {"pid": 4_712}], clocks_event_reasons=0x44)
+    probe = ask()
+    assert probe("source") == "nvml"
+    first, second = probe("look")
+    assert first == {
+        "index": 0,
+        "uuid": nvml.uuid(0),
+        "name": "NVIDIA H100 80GB HBM3",
+        "driver": "580.95.05",
+        "vbios": "96.00.74.00.01",
+        "serial": "1650423000000",
+        "pci_bus_id": "00000000:17:00.0",
+        "memory_total_bytes": 80 << 30,
+        "memory_used_bytes": 3 << 30,
+        "memory_free_bytes": 76 << 30,
+        "temperature_celsius": 41,
+        "memory_celsius": 44,
+        "slowdown_celsius": 87,
+        "power_milliwatts": 71_500,
+        "power_limit_milliwatts": 700_000,
+        "energy_millijoules": 123_456_789_012,
+        "utilisation_percent": 12,
+        "memory_busy_percent": 3,
+        "sm_clock_mhz": 1_980,
+        "memory_clock_mhz": 2_619,
+        "pcie_replays": 0,
+        "mig": False,
+        "mig_devices": [],
+        "confidential": False,
+        "throttle_reasons": 1,
+        "uncorrected_errors": 0,
+        "remapped_corrected": 0,
+        "remapped_uncorrected": 0,
+        "remap_pending": False,
+        "remap_failed": False,
+        "recovery_action": 0,
+        "processes": [],
+        "failure": "",
     }
-    assert constants == {name: getattr(pynvml, name) for name in constants}
-    assert (NOT_SUPPORTED, NO_PERMISSION, DRIVER_NOT_LOADED, TIMEOUT, LOST) == (
-        pynvml.NVML_ERROR_NOT_SUPPORTED,
-        pynvml.NVML_ERROR_NO_PERMISSION,
-        pynvml.NVML_ERROR_DRIVER_NOT_LOADED,
-        pynvml.NVML_ERROR_TIMEOUT,
-        pynvml.NVML_ERROR_GPU_IS_LOST,
-    )
-    nvml = FakeNvml(Gpu("GPU-1"))
-    probe = NvmlProbe(nvml)
-    probe.look()
-    nvml.xid(nvml.gpus[0], 79)
-    probe.events()
-    probe.close()
-    assert {name for name in nvml.calls if not callable(getattr(pynvml, name, None))} == set()
-    assert set(nvml.calls) >= set(ANSWERS), "every answer of the fake is asked for"
-
-
-def test_a_gpu_is_described_in_whole_numbers_with_their_units() -> None:
-    assert NvmlProbe(FakeNvml(Gpu("GPU-1"))).look() == (
-        GpuFacts(
-            index=0,
-            uuid="GPU-1",
-            name="NVIDIA H100 80GB HBM3",
-            driver="580.95.05",
-            vbios="96.00.74.00.01",
-            memory_total_bytes=80 << 30,
-            memory_used_bytes=3 << 30,
-            temperature_celsius=41,
-            slowdown_celsius=87,
-            power_milliwatts=71_500,
-            utilisation_percent=12,
-            mig=False,
-            throttle_reasons=1,
-            uncorrected_errors=0,
-            remap_pending=False,
-            remap_failed=False,
-            recovery_action="none",
-        ),
-    )
-
-
-OPTIONAL = sorted(set(ANSWERS) - {"nvmlDeviceGetName", "nvmlDeviceGetMemoryInfo"})
-
-
-@pytest.mark.parametrize("error", [NOT_SUPPORTED, NO_PERMISSION, 13, 2])
-def test_what_a_gpu_does_not_have_is_unknown_and_no_failure(error: int) -> None:
-    (facts,) = NvmlProbe(FakeNvml(Gpu("GPU-1", fails=dict.fromkeys(OPTIONAL, error)))).look()
-    assert facts == GpuFacts(
-        index=0,
-        uuid="GPU-1",
-        name="NVIDIA H100 80GB HBM3",
-        driver="580.95.05",
-        memory_total_bytes=80 << 30,
-        memory_used_bytes=3 << 30,
-    )
-    assert judge(facts).level is Level.HEALTHY
-
-
-@pytest.mark.parametrize("question", ["nvmlDeviceGetHandleByIndex", "nvmlDeviceGetUUID", *sorted(ANSWERS)])
-def test_a_gpu_that_is_lost_during_any_question_keeps_its_name_and_has_a_failure(question: str) -> None:
-    lost, well = Gpu("GPU-1"), Gpu("GPU-2")
-    probe = NvmlProbe(FakeNvml(lost, well))
-    probe.look()
-    lost.fails[question] = LOST
-    first, second = probe.look()
-    assert (first.uuid, first.name, first.failure) == ("GPU-1", "NVIDIA H100 80GB HBM3", "GPU is lost")
-    assert first.temperature_celsius is None
-    assert (second.uuid, second.failure) == ("GPU-2", "")
-
-
-def test_a_gpu_that_never_answered_is_listed_without_a_name() -> None:
-    (facts,) = NvmlProbe(FakeNvml(Gpu("GPU-1", fails={"nvmlDeviceGetHandleByIndex": LOST}))).look()
-    assert (facts.index, facts.uuid, facts.name) == (0, "", "unknown GPU")
-    assert facts.failure == "GPU is lost"
-
-
-def test_a_gpu_that_the_driver_no_longer_lists_is_not_forgotten() -> None:
-    nvml = FakeNvml(Gpu("GPU-1"), Gpu("GPU-2"))
-    probe = NvmlProbe(nvml)
-    probe.look()
-    nvml.gpus.pop()
-    first, second = probe.look()
-    assert (first.uuid, first.failure) == ("GPU-1", "")
-    assert (second.uuid, second.failure) == ("GPU-2", "the driver no longer lists it")
-
-
-def test_a_gpu_that_comes_back_is_well_again() -> None:
-    gpu = Gpu("GPU-1")
-    probe = NvmlProbe(FakeNvml(gpu))
-    gpu.fails["nvmlDeviceGetName"] = LOST
-    assert probe.look()[0].failure
-    gpu.fails.clear()
-    assert not probe.look()[0].failure
-
-
-def test_a_driver_that_goes_away_fails_every_known_gpu() -> None:
-    nvml = FakeNvml(Gpu("GPU-1"), Gpu("GPU-2"))
-    probe = NvmlProbe(nvml)
-    probe.look()
-    nvml.fails["nvmlDeviceGetCount"] = DRIVER_NOT_LOADED
-    assert [(facts.uuid, facts.failure) for facts in probe.look()] == [
-        ("GPU-1", "Driver Not Loaded"),
-        ("GPU-2", "Driver Not Loaded"),
+    assert (second["index"], second["uuid"], second["throttle_reasons"]) == (1, nvml.uuid(1), 0x44)
+    assert second["processes"] == [
+        {"pid": 4_711, "memory_bytes": 300 << 20},
+        {"pid": 4_712, "memory_bytes": None},
     ]
 
 
-def test_mig_and_the_drivers_advice_are_reported() -> None:
-    advice = [SimpleNamespace(nvmlReturn=0, value=SimpleNamespace(uiVal=2))]
-    gpu = Gpu("GPU-1", {"nvmlDeviceGetMigMode": [1, 1], "nvmlDeviceGetFieldValues": advice})
-    (facts,) = NvmlProbe(FakeNvml(gpu)).look()
-    assert (facts.mig, facts.recovery_action) == (True, "reboot the host")
-
-
 @pytest.mark.parametrize(
-    ("returned", "number", "action"),
-    [(0, 1, "reset the GPU"), (0, 99, "see the driver's documentation"), (NOT_SUPPORTED, 2, "")],
+    "error", ["not_supported", "no_permission", "function_not_found", "invalid_argument"]
 )
-def test_the_advice_is_known_unknown_or_absent(returned: int, number: int, action: str) -> None:
-    advice = [SimpleNamespace(nvmlReturn=returned, value=SimpleNamespace(uiVal=number))]
-    (facts,) = NvmlProbe(FakeNvml(Gpu("GPU-1", {"nvmlDeviceGetFieldValues": advice}))).look()
-    assert facts.recovery_action == action
+def test_what_a_gpu_does_not_have_is_unknown_and_no_failure(
+    host: Any, ask: Ask, nvml: Any, error: str
+) -> None:
+    probe = ask()
+    _, whole = probe("look")
+    for question, unknown in OPTIONAL.items():
+        host.change(1, fails={question: nvml.ERRORS[error]})
+        assert probe("look")[1] == {**whole, **unknown}, question
 
 
-def test_faults_are_told_once_in_their_order() -> None:
-    nvml = FakeNvml(Gpu("GPU-1"), Gpu("GPU-2"))
-    probe = NvmlProbe(nvml)
-    nvml.xid(nvml.gpus[1], 48)
-    nvml.xid(nvml.gpus[0], 13)
-    nvml.xid(nvml.gpus[0], 1, kind=2)  # another kind of event
-    assert probe.events() == (XidEvent("GPU-2", 48), XidEvent("GPU-1", 13))
-    assert probe.events() == ()
+def test_a_gpu_without_memory_of_its_own_is_no_failure(host: Any, ask: Ask) -> None:
+    host.change(0, memory={})
+    first, _ = ask()("look")
+    assert (first["memory_total_bytes"], first["failure"]) == (None, "")
 
 
-def test_the_fault_of_a_gpu_that_is_gone_is_kept_without_a_name() -> None:
-    gpu = Gpu("GPU-1")
-    nvml = FakeNvml(gpu)
-    probe = NvmlProbe(nvml)
-    probe.look()
-    gpu.fails["nvmlDeviceGetUUID"] = LOST
-    nvml.xid(gpu, 79)
-    events = probe.events()
-    assert events == (XidEvent("", 79),)
-    assert "XID 79: the GPU or its driver failed" in judge(probe.look()[0], events).reasons
+def test_an_old_driver_counts_its_own_share_as_used(host: Any, ask: Ask, nvml: Any) -> None:
+    host.fail("nvmlDeviceGetMemoryInfo_v2", "function_not_found")
+    first, _ = ask()("look")
+    assert (first["memory_used_bytes"], first["memory_free_bytes"]) == (4 << 30, 76 << 30)
 
 
-def test_a_flood_of_faults_does_not_hold_the_caller() -> None:
-    nvml = FakeNvml(Gpu("GPU-1"))
-    probe = NvmlProbe(nvml)
-    for _ in range(100):
-        nvml.xid(nvml.gpus[0], 31)
-    assert len(probe.events()) == 64
-    assert len(probe.events()) == 36
+def test_a_gpu_that_is_lost_during_any_question_keeps_its_name_and_has_a_failure(
+    host: Any, ask: Ask, nvml: Any
+) -> None:
+    probe = ask()
+    before = probe("look")
+    for question in (*NEEDED, "nvmlDeviceGetMemoryInfo_v2", *OPTIONAL):
+        host.change(0, fails={question: nvml.ERRORS["gpu_is_lost"]})
+        first, second = probe("look")
+        assert first["failure"] == "GPU is lost", question
+        assert (first["uuid"], first["name"]) == (nvml.uuid(0), before[0]["name"]), question
+        assert first["temperature_celsius"] is None
+        assert second == before[1]
+    host.change(0, fails={})
+    assert probe("look") == before, "a GPU that comes back is well again"
+
+
+@pytest.mark.parametrize(("script", "says"), [("lost", "GPU is lost"), ("off_the_bus", "GPU is lost")])
+def test_a_gpu_that_is_gone_is_told_by_its_name(
+    host: Any, ask: Ask, nvml: Any, script: str, says: str
+) -> None:
+    probe = ask()
+    probe("look")
+    host.change(1, **{script: True})
+    _, second = probe("look")
+    assert (second["uuid"], second["failure"]) == (nvml.uuid(1), says)
+
+
+def test_a_gpu_that_never_answered_is_listed_without_a_name(host: Any, ask: Ask) -> None:
+    host.change(0, off_the_bus=True)
+    first, _ = ask()("look")
+    assert (first["index"], first["uuid"], first["name"]) == (0, "", "unknown GPU")
+    assert first["failure"] == "GPU is lost"
+
+
+@pytest.mark.parametrize("gone", [0, 1])
+def test_a_gpu_that_the_driver_no_longer_lists_is_not_forgotten(
+    host: Any, ask: Ask, nvml: Any, gone: int
+) -> None:
+    probe = ask()
+    probe("look")
+    host.gpus.pop(gone)
+    host.write()
+    found = {facts["uuid"]: facts["failure"] for facts in probe("look")}
+    assert found == {nvml.uuid(gone): "the driver no longer lists it", nvml.uuid(1 - gone): ""}
+    assert {facts["uuid"]: facts["failure"] for facts in probe("look")} == found
+
+
+def test_a_driver_that_goes_away_fails_every_known_gpu_until_it_is_back(
+    host: Any, ask: Ask, nvml: Any
+) -> None:
+    probe = ask()
+    before = probe("look")
+    host.fail("nvmlDeviceGetCount_v2", "driver_not_loaded")
+    host.fail("nvmlInitWithFlags", "driver_not_loaded")
+    assert [(facts["uuid"], facts["failure"]) for facts in probe("look")] == [
+        (nvml.uuid(0), "Driver Not Loaded"),
+        (nvml.uuid(1), "Driver Not Loaded"),
+    ]
+    host.state["fails"].clear()
+    host.write()
+    assert probe("look") == before
+    host.xid(nvml.uuid(1), 48)
+    assert probe("events") == [{"uuid": nvml.uuid(1), "xid": 48}], "events are registered anew"
 
 
 @pytest.mark.parametrize(
-    "nvml",
+    ("error", "says"),
     [
-        FakeNvml(),
-        FakeNvml(Gpu("GPU-1", fails={"nvmlDeviceRegisterEvents": NOT_SUPPORTED})),
-        FakeNvml(Gpu("GPU-1"), fails={"nvmlEventSetCreate": NOT_SUPPORTED}),
+        ("driver_not_loaded", "NVML: Driver Not Loaded (load it: modprobe nvidia; dmesg says why it is not)"),
+        (
+            "version_mismatch",
+            "NVML: RM has detected an NVML/RM version mismatch. "
+            "(the driver was upgraded underneath: reboot the host)",
+        ),
+        ("unknown", "NVML: Unknown Error"),
     ],
-    ids=["no GPU", "not this GPU", "not this driver"],
 )
-def test_where_faults_cannot_be_reported_there_are_none(nvml: FakeNvml) -> None:
-    probe = NvmlProbe(nvml)
-    assert probe.events() == ()
-    assert "nvmlEventSetWait_v2" not in nvml.calls
-    assert len(probe.look()) == len(nvml.gpus)
-    probe.close()
+def test_a_driver_that_does_not_start_is_the_null_probe_with_the_reason(
+    host: Any, ask: Ask, error: str, says: str
+) -> None:
+    host.fail("nvmlInitWithFlags", error)
+    probe = ask()
+    assert probe("source") == says
+    assert probe("look") == []
+    assert probe("events") == []
+    assert probe("close") is None
 
 
-def test_closing_gives_everything_back_once() -> None:
-    nvml = FakeNvml(Gpu("GPU-1"))
-    probe = NvmlProbe(nvml)
-    probe.close()
-    assert nvml.calls[-2:] == ["nvmlEventSetFree", "nvmlShutdown"]
-    assert probe.events() == ()
+def test_a_divided_gpu_lists_its_parts(host: Any, ask: Ask, nvml: Any) -> None:
+    parts = [nvml.mig_device(0, 7), {**nvml.mig_device(0, 9), "name": "NVIDIA H100"}]
+    host.change(0, mig=1, mig_devices=parts)
+    probe = ask()
+    first, second = probe("look")
+    assert (first["mig"], second["mig"], second["mig_devices"]) == (True, False, [])
+    assert first["mig_devices"][0] == {
+        "uuid": parts[0]["uuid"],
+        "profile": "1g.10gb",
+        "gpu_instance": 7,
+        "compute_instance": 0,
+        "memory_total_bytes": 10 << 30,
+        "memory_used_bytes": 12 << 20,
+    }
+    assert first["mig_devices"][1]["profile"] == "1g.10gb", "made from its slices where the name lacks it"
 
 
-def test_a_host_with_a_driver_gets_the_real_probe() -> None:
-    probe = choose_probe(lambda: FakeNvml(Gpu("GPU-1")))
-    assert isinstance(probe, NvmlProbe)
-    assert probe.source == "nvml"
+def test_confidential_computing_and_the_drivers_advice_are_reported(host: Any, ask: Ask) -> None:
+    host.state["confidential_computing"]["feature"] = 1
+    host.change(0, recovery_action=2)
+    first, second = ask()("look")
+    assert (first["confidential"], first["recovery_action"], second["recovery_action"]) == (True, 2, 0)
 
 
-def test_a_host_without_a_driver_gets_the_null_probe_that_says_why() -> None:
-    probe = choose_probe(lambda: FakeNvml(fails={"nvmlInit": DRIVER_NOT_LOADED}))
+def test_faults_are_told_once_in_their_order(host: Any, ask: Ask, nvml: Any) -> None:
+    probe = ask()
+    host.xid(nvml.uuid(1), 48)
+    host.xid(nvml.uuid(0), 13)
+    host.xid(nvml.uuid(0), 1, kind=2)  # another kind of event
+    assert probe("events") == [{"uuid": nvml.uuid(1), "xid": 48}, {"uuid": nvml.uuid(0), "xid": 13}]
+    assert probe("events") == []
+
+
+def test_the_fault_of_a_gpu_that_is_gone_is_kept_without_a_name(host: Any, ask: Ask, nvml: Any) -> None:
+    probe = ask()
+    probe("look")
+    host.change(0, lost=True)
+    host.xid(nvml.uuid(0), 79)
+    assert probe("events") == [{"uuid": "", "xid": 79}]
+
+
+def test_a_flood_of_faults_does_not_hold_the_caller(host: Any, ask: Ask, nvml: Any) -> None:
+    probe = ask()
+    for _ in range(100):
+        host.xid(nvml.uuid(0), 31)
+    assert len(probe("events")) == 64
+    assert len(probe("events")) == 36
+
+
+@pytest.mark.parametrize(
+    "function", ["nvmlEventSetCreate", "nvmlDeviceRegisterEvents", "nvmlEventSetWait_v2"]
+)
+def test_gpus_that_report_no_faults_are_looked_at_all_the_same(host: Any, ask: Ask, function: str) -> None:
+    host.fail(function, "not_supported")
+    probe = ask()
+    assert probe("events") == []
+    assert [facts["failure"] for facts in probe("look")] == ["", ""]
+    assert probe("close") is None
+
+
+def test_a_driver_without_gpus_is_asked_all_the_same(host: Any, ask: Ask) -> None:
+    host.gpus.clear()
+    host.write()
+    probe = ask()
+    assert (probe("source"), probe("look"), probe("events")) == ("nvml", [], [])
+
+
+def test_without_the_package_there_is_the_null_probe() -> None:
+    def missing() -> Any:
+        raise ImportError("pynvml")
+
+    probe = choose_probe(missing)
     assert isinstance(probe, NoGpus)
-    assert probe.source == "NVML: Driver Not Loaded"
+    assert probe.source == "the package nvidia-ml-py is not installed"
     assert (probe.look(), probe.events()) == ((), ())
-    probe.close()
-
-
-def test_a_host_without_the_package_gets_the_null_probe_that_says_why() -> None:
-    def absent() -> Any:
-        raise ModuleNotFoundError("No module named 'pynvml'")
-
-    assert choose_probe(absent).source == "the package nvidia-ml-py is not installed"
-
-
-def test_on_this_machine_a_probe_is_chosen_and_answers() -> None:
-    probe = choose_probe()
-    assert all(facts.uuid or facts.failure for facts in probe.look())
-    assert probe.source
-    probe.close()

@@ -72,6 +72,19 @@ def test_a_request_is_open_until_it_is_committed_or_refunded(table: Table) -> No
     assert totals(table) == Totals(2, 1, 1, 0, 2, 0, 0, NOVEMBER)
 
 
+def test_open_requests_are_read_without_the_lock(table: Table, path: Path) -> None:
+    descriptor = os.open(path, os.O_RDWR)
+    holder = TableLock(descriptor)
+    first = admitted(table.reserve((LICENCE,), 1, NOW, NOVEMBER))
+    admitted(table.reserve((LICENCE,), 1, NOW, NOVEMBER))
+    assert holder.acquire()
+    assert table.open_requests() == 2
+    os.close(descriptor)
+    table.commit(first, 1)
+    assert table.open_requests() == 1
+    assert table.open_requests(1) == 0
+
+
 def test_a_ticket_ends_only_once(table: Table) -> None:
     ticket = admitted(table.reserve((LICENCE,), 1, NOW, NOVEMBER))
     table.commit(ticket, 1)

@@ -1,4 +1,4 @@
-"""Models and GPUs."""
+"""Models: what the inference server has live."""
 
 from __future__ import annotations
 
@@ -32,19 +32,6 @@ def show_model(session: Session, name: str, as_json: bool) -> None:
     show(session.client.get("models", name), _model, as_json=as_json)
 
 
-@click.group()
-def gpu() -> None:
-    """GPUs."""
-
-
-@gpu.command("list")
-@json_option
-@pass_session
-def list_gpus(session: Session, as_json: bool) -> None:
-    """List the GPUs and their health."""
-    show(session.client.get("gpus"), gpus_text, as_json=as_json)
-
-
 def models_text(items: list[dict[str, Any]]) -> str:
     """The table of models."""
     rows = [
@@ -59,25 +46,6 @@ def models_text(items: list[dict[str, Any]]) -> str:
         for item in items
     ]
     return table(("MODEL", "VERSIONS", "STATE", "PREDICT", "DIGEST", "DETAIL"), rows, empty="no models")
-
-
-def gpus_text(found: dict[str, Any]) -> str:
-    """The table of GPUs."""
-    rows = [
-        (
-            str(item["index"]),
-            item["name"],
-            item["uuid"],
-            item["health"],
-            _of(item["temperature_celsius"], "°C"),
-            _of(item["power_watts"], "W"),
-            _memory(item["memory_used_mib"], item["memory_total_mib"]),
-        )
-        for item in found["items"]
-    ]
-    return table(
-        ("GPU", "NAME", "UUID", "HEALTH", "TEMP", "POWER", "MEMORY"), rows, empty=f"none: {found['detail']}"
-    )
 
 
 def _model(item: dict[str, Any]) -> str:
@@ -108,11 +76,3 @@ def _tensor(tensor: dict[str, Any]) -> str:
 def _some(labels: list[str]) -> str:
     shown = ", ".join(labels[:8])
     return shown if len(labels) <= 8 else f"{shown}, … ({len(labels)})"
-
-
-def _memory(used: int | None, total: int | None) -> str | None:
-    return None if used is None or total is None else f"{used}/{total} MiB"
-
-
-def _of(value: int | float | None, unit: str) -> str | None:
-    return None if value is None else f"{value:g} {unit}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -21,6 +22,9 @@ from lotabotsd.cli.tables import (
 )
 from lotabotsd.foundation.clock import NANOSECONDS
 from lotabotsd.foundation.errors import Exit, LotaBotsError
+from lotabotsd.foundation.files import write_atomically
+
+from .gpus import gpus_table
 
 _COLOURS = {"error": "red", "warning": "yellow", "ok": "green"}
 
@@ -56,6 +60,27 @@ def logs(session: Session, as_json: bool) -> None:
     show(session.client.get("runtime", "lines")["items"], _lines, as_json=as_json)
 
 
+@click.command()
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write FILE whole instead of printing, for node_exporter's textfile collector.",
+)
+@pass_session
+def metrics(session: Session, output: Path | None) -> None:
+    """Print the metrics as Prometheus reads them.
+
+    The daemon takes nothing from the network, so Prometheus does not scrape it: run this every 15 seconds
+    with --output /var/lib/prometheus/node-exporter/lotabots.prom. The time of that file, which
+    node_exporter tells as node_textfile_mtime_seconds, says whether lotabotsd still answers.
+    """
+    text = session.client.get_bytes("metrics")
+    if output is None:
+        click.echo(text.decode(), nl=False)
+    else:
+        write_atomically(output, text, mode=0o644)
+
+
 def exit_of(findings: Sequence[dict[str, Any]]) -> int:
     """The exit code that findings deserve."""
     if any(finding["severity"] == "error" for finding in findings):
@@ -84,7 +109,7 @@ def status_text(value: dict[str, Any]) -> str:
         _appliance(value),
         _section("Licence", _licence(value)),
         _section("Models", _models(value["models"])),
-        _section("GPUs", _gpus(value["gpus"])),
+        _section("GPUs", _indented(gpus_table(value["gpus"]))),
         _section("Gate", _gate(value["gate"])),
         _section("Usage", _usage(value)),
     ]
@@ -132,11 +157,6 @@ def _models(models: list[dict[str, Any]]) -> str:
         for item in models
     ]
     return _indented(table(("MODEL", "VERSIONS", "STATE", "DETAIL"), rows, empty="none enabled"))
-
-
-def _gpus(gpus: dict[str, Any]) -> str:
-    rows = [(str(item["index"]), item["name"], item["health"]) for item in gpus["items"]]
-    return _indented(table(("GPU", "NAME", "HEALTH"), rows, empty=f"none: {gpus['detail']}"))
 
 
 def _gate(gate: dict[str, Any]) -> str:

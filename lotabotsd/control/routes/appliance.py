@@ -4,21 +4,28 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
 from lotabotsd.control.pages import Cursor, Limit, page
 from lotabotsd.control.rooms import Rooms
 from lotabotsd.foundation.errors import Code, LotaBotsError
 
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
 
 def routes(rooms: Rooms) -> APIRouter:
-    """`/status`, `/models`, `/gpus`, `/runtime/lines`"""
+    """`/status`, `/metrics`, `/models`, `/gpus`, `/runtime/lines`"""
     router = APIRouter(tags=["appliance"])
 
     @router.get("/status")
     def status() -> dict[str, Any]:
         """The status value: the same that lotabotsctl, doctor and the console show."""
         return rooms.status()
+
+    @router.get("/metrics", response_class=Response)
+    def metrics() -> Response:
+        """Everything countable in Prometheus' text format, version 0.0.4."""
+        return Response(rooms.metrics(), media_type=METRICS_TYPE)
 
     @router.get("/models")
     def list_models(limit: Limit = 100, cursor: Cursor = None) -> dict[str, Any]:
