@@ -13,6 +13,7 @@ from typing import Any
 from lotabotsd.foundation.codes import Code
 from lotabotsd.foundation.errors import LotaBotsError
 from lotabotsd.foundation.identifiers import uuid7_bytes, uuid_text
+from lotabotsd.limits.counters import Counter
 
 from . import routes, side_doors
 from .admission import Refused
@@ -81,6 +82,16 @@ class Application:
             await exchange.refuse(Code.REQUEST_TIMEOUT)  # goes nowhere, but ends the exchange properly
         finally:
             parts.budget.give(exchange.held_bytes)
+            self._count(exchange)
+
+    def _count(self, exchange: Exchange) -> None:
+        counts = self._parts.counts
+        counts.add(Counter.REQUESTS)
+        counts.answered(exchange.status)
+        counts.add(Counter.RECEIVED_BYTES, exchange.received_bytes)
+        counts.add(Counter.SENT_BYTES, exchange.sent_bytes)
+        if exchange.overloaded:
+            counts.add(Counter.OVERLOADED)
 
     async def _serve(self, exchange: Exchange, identifier: bytes) -> None:
         parts = self._parts

@@ -9,9 +9,11 @@ from pathlib import Path
 
 from lotabotsd.foundation.codes import Code
 from lotabotsd.foundation.errors import LotaBotsError
+from lotabotsd.limits.counters import Counter
 from lotabotsd.models.facts import PredictSpec
 
 from . import decoder
+from .counting import Counts
 
 # Nothing of the gate's environment reaches a decoder; one thread each, or stacks use up the memory limit.
 _ENVIRONMENT = {
@@ -27,11 +29,14 @@ MAX_WAITING = 64
 class Decoders:
     """Turns images into tensors, at most `count` at a time and MAX_WAITING in line."""
 
-    def __init__(self, count: int, *, max_pixels: int, timeout_seconds: float) -> None:
+    def __init__(
+        self, count: int, *, max_pixels: int, timeout_seconds: float, counts: Counts | None = None
+    ) -> None:
         self._count = count
         self._max_pixels = max_pixels
         self._timeout_seconds = timeout_seconds
         self._free: asyncio.Queue[asyncio.subprocess.Process | None] = asyncio.Queue()
+        self._counts = counts or Counts()
         self._waiting = 0
         for _ in range(count):
             self._free.put_nowait(None)
@@ -56,12 +61,15 @@ class Decoders:
                 Code.IMAGE_INVALID, f"it could not be decoded within {self._timeout_seconds:g} s and 2 GiB"
             ) from error
         finally:
-            if healthy is None and process is not None and process.returncode is None:
-                process.kill()
+            if healthy is None and process is not None:
+                self._counts.add(Counter.DECODER_DEATHS)
+                if process.returncode is None:
+                    process.kill()
             self._free.put_nowait(healthy)
         status, payload = answer
         if status == decoder.REFUSED:
             raise LotaBotsError(Code.IMAGE_INVALID, payload.decode(errors="replace"))
+        self._counts.add(Counter.DECODED_IMAGES)
         return payload
 
     async def warm(self) -> None:

@@ -12,6 +12,9 @@ from typing import Protocol
 
 from lotabotsd.foundation.codes import Code
 from lotabotsd.foundation.errors import LotaBotsError
+from lotabotsd.limits.counters import Counter
+
+from .counting import Counts
 
 INLINE_BELOW_NS = 1_000_000
 STUCK_SECONDS = 5.0
@@ -43,10 +46,18 @@ class Syncable(Protocol):
 class GroupCommit:
     """Lets requests wait until their record is durable; several share one sync."""
 
-    def __init__(self, journal: Syncable, *, power_safe: bool, stuck_seconds: float = STUCK_SECONDS) -> None:
+    def __init__(
+        self,
+        journal: Syncable,
+        *,
+        power_safe: bool,
+        stuck_seconds: float = STUCK_SECONDS,
+        counts: Counts | None = None,
+    ) -> None:
         self._journal = journal
         self._power_safe = power_safe
         self._stuck_seconds = stuck_seconds
+        self._counts = counts or Counts()
         self._last_sync_ns = INLINE_BELOW_NS  # the first one goes to a thread: nothing is known yet
         self._waiting = 0
         self._running: asyncio.Task[None] | None = None
@@ -82,8 +93,10 @@ class GroupCommit:
         quick = self._last_sync_ns < INLINE_BELOW_NS and not self._journal.syncing
         if alone and quick and self._waiting == 0 and self._running is None:
             started = time.monotonic_ns()
-            self._journal.sync()
-            self._last_sync_ns = time.monotonic_ns() - started
+            try:
+                self._journal.sync()
+            finally:
+                self._note_sync(started)
             return
         self._waiting += 1
         try:
@@ -108,8 +121,13 @@ class GroupCommit:
         try:
             await asyncio.to_thread(self._journal.sync)
         finally:
-            self._last_sync_ns = time.monotonic_ns() - started
+            self._note_sync(started)
             self._running = None
+
+    def _note_sync(self, started_ns: int) -> None:
+        self._last_sync_ns = time.monotonic_ns() - started_ns
+        self._counts.add(Counter.JOURNAL_SYNCS)
+        self._counts.add(Counter.JOURNAL_SYNC_US, self._last_sync_ns // 1_000)
 
 
 def _look_at_failure(ended: asyncio.Task[None]) -> None:

@@ -65,6 +65,9 @@ class Exchange:
             self.headers[name] = value
         self.request_id = request_id
         self.started = False
+        self.status = 0  # of the answer
+        self.received_bytes = self.sent_bytes = 0  # of bodies
+        self.overloaded = False  # that is why it was refused
         # A request without either header has no body (RFC 9112, section 6.3).
         self._body_read = (
             self.headers.get(b"content-length", b"0") == b"0" and b"transfer-encoding" not in self.headers
@@ -151,12 +154,14 @@ class Exchange:
         """Judge and show a part of a body that has `size` bytes by now."""
         if size > limit_bytes:
             raise LotaBotsError(Code.BODY_TOO_LARGE, f"the limit is {limit_bytes} bytes")
+        self.received_bytes += len(part)
         if self.tap is not None:
             self.tap(part)
 
     async def start(self, status: int, headers: Headers, *, take_within_seconds: float | None = None) -> None:
         """Send the head of the answer; the client must have taken all of it in time, or is dropped."""
         self.started = True
+        self.status = status
         if take_within_seconds is not None:
             self._answer_due = asyncio.get_running_loop().time() + take_within_seconds
         await self._write(
@@ -165,6 +170,7 @@ class Exchange:
 
     async def send(self, body: bytes, *, more: bool) -> None:
         """Send a part of the body; `more` False ends the answer."""
+        self.sent_bytes += len(body)
         await self._write({"type": "http.response.body", "body": body, "more_body": more})
 
     async def answer(self, status: int, headers: Headers, body: bytes) -> None:
@@ -173,6 +179,8 @@ class Exchange:
             headers = [*headers, (b"content-length", b"%d" % len(body))]
         if self._body_read and self._cycle is not None and self._cycle.can_answer:
             self.started = True
+            self.status = status
+            self.sent_bytes += len(body)
             self._cycle.answer(status, self._identified(headers), body)
             return
         await self.start(status, headers)
@@ -217,6 +225,7 @@ class Exchange:
         headers: Headers | None = None,
     ) -> None:
         """Send the one JSON shape of every refusal."""
+        self.overloaded = code is Code.OVERLOADED
         shape = problem(code, detail, hint=hint, instance=self.request_id, **(extra or {}))
         status, own, body = problem_answer(shape, retry_after_seconds)
         await self.answer(status, [*own, *(headers or [])], body)
@@ -227,6 +236,7 @@ class Exchange:
 
     def worded(self, refused: Refused) -> Answer:
         """Status, headers and body of a refusal."""
+        self.overloaded = refused.code is Code.OVERLOADED
         shape = problem(
             refused.code, refused.detail, hint=refused.hint, instance=self.request_id, **refused.extra
         )

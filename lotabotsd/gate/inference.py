@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from lotabotsd.foundation.codes import Code
 from lotabotsd.foundation.errors import LotaBotsError
+from lotabotsd.limits.counters import Counter
 from lotabotsd.models.facts import ModelFacts
 from lotabotsd.policy.grant import Grant
 from lotabotsd.usage.records import Outcome
@@ -151,10 +152,17 @@ class Inference:
                 answer = await self._parts.pool.request(
                     "POST", path, upload.parts(), headers, length=upload.total_bytes
                 )
+        except LotaBotsError as error:
+            if error.code in (Code.RUNTIME_UNAVAILABLE, Code.RUNTIME_TIMEOUT):
+                self._parts.counts.add(Counter.UPSTREAM_FAILED)
+            raise
         finally:
+            taken_us = (time.monotonic_ns() - begun_ns) // 1_000
+            self._parts.counts.add(Counter.UPSTREAM_REQUESTS)
+            self._parts.counts.add(Counter.UPSTREAM_US, taken_us)
             opened.input_bytes = intake.byte_count if intake.predict is None else opened.input_bytes
         if self._wish is not None:
-            self._wish.upstream_us = (time.monotonic_ns() - begun_ns) // 1_000
+            self._wish.upstream_us = taken_us
         return answer
 
     async def _pass_on(self, opened: OpenRequest, reserved: Reserved, answer: UpstreamAnswer) -> None:

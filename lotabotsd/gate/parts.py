@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from lotabotsd.foundation.clock import Clock
 from lotabotsd.foundation.codes import Code
 from lotabotsd.foundation.config import Config
+from lotabotsd.limits.counters import Counter
 from lotabotsd.limits.table import Table
 from lotabotsd.policy.grant import Grant
 from lotabotsd.policy.reader import PolicyReader
 
 from .admission import Admission, Refused, Reserved
+from .counting import Counts
 from .decoders import Decoders
 from .exchange import ByteBudget
 from .metering import Meter
@@ -36,6 +38,7 @@ class Serving:
     meter: Meter
     receipts: Receipts
     clock: Clock
+    counts: Counts
     rate_headers: RateHeaders = field(default_factory=RateHeaders)
 
     async def reserve(self, grant: Grant, model: str, rows: int) -> Reserved | Refused:
@@ -44,6 +47,7 @@ class Serving:
             answer = self._try_to_reserve(grant, model, rows)
             if not isinstance(answer, Refused) or answer.code is not Code.LIMITS_UNAVAILABLE:
                 return answer
+            self.counts.add(Counter.LOCK_BUSY)
             await asyncio.sleep(LOCK_PAUSE_SECONDS)  # its holder may wait for our processor
         return self._try_to_reserve(grant, model, rows)
 
@@ -62,6 +66,7 @@ class Parts:
     turns: Turns
     uploads: Turns  # of `turns`, those for bodies that are still on their way
     budget: ByteBudget
+    counts: Counts = field(default_factory=Counts)
     draining: bool = False
     opened: Serving | None = None
     problems: dict[Component, State] = field(default_factory=dict)

@@ -19,7 +19,9 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from lotabotsd.foundation.codes import Code
 from lotabotsd.foundation.errors import problem
+from lotabotsd.limits.counters import Counter
 
+from .counting import Counts
 from .outbox import Outbox
 
 SMALL_ANSWER_BYTES = 64 * 1024
@@ -39,9 +41,10 @@ class Caps:
     connections: int
 
 
-def gate_protocol(caps: Caps) -> type[GateProtocol]:
+def gate_protocol(caps: Caps, counts: Counts | None = None) -> type[GateProtocol]:
     """The protocol class with these caps; uvicorn makes one instance per connection."""
-    return type("GateProtocol", (GateProtocol,), {"caps": caps, "outbox": Outbox()})
+    shared = {"caps": caps, "outbox": Outbox(), "counts": counts or Counts()}
+    return type("GateProtocol", (GateProtocol,), shared)
 
 
 class GateCycle(RequestResponseCycle):
@@ -81,14 +84,15 @@ class GateCycle(RequestResponseCycle):
         self.flow.resume_reading()
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def lose(self) -> None:
-        """The client is gone, or too slow to be waited for."""
+    def lose(self) -> bool:
+        """The client is gone, or too slow to be waited for; whether that is news."""
         if self.response_complete or self.disconnected:
-            return
+            return False
         self.disconnected = True
         self.message_event.set()
         if self.when_gone is not None:
             self.when_gone()
+        return True
 
     async def receive(self) -> Any:
         if self.waiting_for_100_continue and not self.transport.is_closing():
@@ -137,6 +141,7 @@ class GateProtocol(HttpToolsProtocol):
 
     caps: Caps
     outbox: Outbox
+    counts: Counts
     _header_bytes = 0
     _begun = False  # a byte of a request is there, and it is not answered yet
     _in_body = False
@@ -149,7 +154,9 @@ class GateProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn does
         super().connection_made(transport)
+        self.counts.add(Counter.CONNECTIONS)
         if len(self.connections) > self.caps.connections:
+            self.counts.add(Counter.CONNECTIONS_REFUSED)
             self._refuse(Code.OVERLOADED, "there are too many connections")
             return
         self._due = self.loop.time() + self.caps.header_timeout_seconds
@@ -160,8 +167,8 @@ class GateProtocol(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._running is not None:
-            self._running.lose()
+        if self._running is not None and self._running.lose():
+            self.counts.add(Counter.CLIENTS_GONE)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -332,6 +339,7 @@ class GateProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         status, headers, body = problem_answer(problem(code, detail))
+        self.counts.answered(status)
         lines = [STATUS_LINE[status]]
         lines += [name + b": " + value + b"\r\n" for name, value in headers]
         self.transport.write(b"".join([*lines, b"connection: close\r\n\r\n", body]))

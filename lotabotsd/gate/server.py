@@ -11,6 +11,7 @@ import uvicorn
 
 from lotabotsd.foundation.config import GateConfig
 
+from .counting import Counts
 from .protocol import Caps, gate_protocol
 
 
@@ -36,7 +37,9 @@ class WorkerServer(uvicorn.Server):
         yield
 
 
-def make_server(application: Any, gate: GateConfig, started: Callable[[], None]) -> WorkerServer:
+def make_server(
+    application: Any, gate: GateConfig, started: Callable[[], None], counts: Counts
+) -> WorkerServer:
     """A server for a raw ASGI application with the caps of the configuration."""
     caps = Caps(
         gate.max_header_bytes,
@@ -47,7 +50,7 @@ def make_server(application: Any, gate: GateConfig, started: Callable[[], None])
     )
     config = uvicorn.Config(
         application,
-        http=gate_protocol(caps),
+        http=gate_protocol(caps, counts),
         ws="none",
         lifespan="off",
         log_config=None,

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 
 from lotabotsd.foundation.codes import Code
 from lotabotsd.foundation.errors import LotaBotsError
+from lotabotsd.limits.counters import Counter
+
+from .counting import Counts
 
 
 class Turns:
     """First come, first served; the queue is here and not in Triton, so that it can be judged again."""
 
-    def __init__(self, *, at_once: int, waiting: int, timeout_seconds: float) -> None:
+    def __init__(
+        self, *, at_once: int, waiting: int, timeout_seconds: float, counts: Counts | None = None
+    ) -> None:
         self._free = at_once
         self._most_waiting = waiting
         self._timeout_seconds = timeout_seconds
+        self._counts = counts or Counts()
         self._line: deque[asyncio.Future[None]] = deque()
         self.running = 0
 
@@ -32,6 +39,8 @@ class Turns:
             raise LotaBotsError(Code.OVERLOADED, "the line is full")
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._line.append(place)
+        self._counts.add(Counter.LINE_ENTERED)
+        entered_ns = time.monotonic_ns()
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 await place
@@ -43,6 +52,9 @@ class Turns:
         except asyncio.CancelledError:
             self._leave(place)
             raise
+        finally:
+            self._counts.add(Counter.LINE_LEFT)
+            self._counts.add(Counter.LINE_WAIT_US, (time.monotonic_ns() - entered_ns) // 1_000)
         self.running += 1
         return True
 

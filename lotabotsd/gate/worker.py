@@ -33,6 +33,7 @@ from lotabotsd.usage.journal import Journal
 from .admission import Admission
 from .aftermath import recorded_by
 from .application import Application
+from .counting import Counts
 from .decoders import Decoders
 from .durability import GroupCommit
 from .exchange import ByteBudget
@@ -80,6 +81,7 @@ class Worker:
         self._retired: list[Serving] = []
         self._missing = ""
         self._server: WorkerServer | None = None
+        counts = Counts(worker)
         at_once = max(1, gate.max_in_flight // workers)
         self._parts = Parts(
             config,
@@ -88,11 +90,15 @@ class Worker:
                 config.paths.triton_http, max_idle=at_once, timeout_seconds=gate.upstream_timeout_seconds
             ),
             Decoders(
-                gate.decoders, max_pixels=gate.max_image_pixels, timeout_seconds=gate.decode_timeout_seconds
+                gate.decoders,
+                max_pixels=gate.max_image_pixels,
+                timeout_seconds=gate.decode_timeout_seconds,
+                counts=counts,
             ),
-            _line(gate, at_once, workers),
-            _line(gate, max(1, at_once // 2), workers),
+            _line(gate, at_once, workers, counts),
+            _line(gate, max(1, at_once // 2), workers, counts),
             ByteBudget(gate.max_buffered_bytes // workers),
+            counts,
         )
 
     async def run(self, started: Callable[[], None], alive: Callable[[], None] = lambda: None) -> int:
@@ -104,7 +110,9 @@ class Worker:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
-        server = self._server = make_server(Application(self._parts), self._config.gate, started)
+        server = self._server = make_server(
+            Application(self._parts), self._config.gate, started, self._parts.counts
+        )
         ticking = asyncio.create_task(self._tick(alive))
         probing = asyncio.create_task(self._probe())
         serving = asyncio.create_task(server.serve(sockets=[self._listener]))
@@ -170,6 +178,7 @@ class Worker:
             parts.problems[Component.POLICY] = State.FAILED
         try:
             serving.table.beat(time.monotonic_ns(), serving.policy.generation())
+            parts.counts.flush(serving.table)
             parts.problems.pop(Component.LIMITS, None)
         except LotaBotsError as error:
             log.error("%s", error, extra={"worker": self._worker, "code": error.code.value})
@@ -229,7 +238,11 @@ class Worker:
             policy.close()
             table.close()
             raise
-        self._commit = GroupCommit(self._journal, power_safe=self._config.usage.durability == "power")
+        self._commit = GroupCommit(
+            self._journal,
+            power_safe=self._config.usage.durability == "power",
+            counts=self._parts.counts,
+        )
         return Serving(
             policy,
             table,
@@ -243,6 +256,7 @@ class Worker:
                 epoch=self._epoch,
             ),
             self._clock,
+            self._parts.counts,
         )
 
     def _close_retired(self, *, all_of_them: bool = False) -> None:
@@ -254,6 +268,8 @@ class Worker:
                 self._retired.remove(serving)
 
     async def _close(self) -> None:
+        if self._parts.opened is not None:
+            self._parts.counts.flush(self._parts.opened.table)
         self._parts.pool.close()
         await self._parts.decoders.close()
         if self._journal is not None:
@@ -266,9 +282,12 @@ class Worker:
         self._close_retired(all_of_them=True)
 
 
-def _line(gate: GateConfig, at_once: int, workers: int) -> Turns:
+def _line(gate: GateConfig, at_once: int, workers: int, counts: Counts) -> Turns:
     return Turns(
-        at_once=at_once, waiting=gate.max_queued // workers, timeout_seconds=gate.queue_timeout_seconds
+        at_once=at_once,
+        waiting=gate.max_queued // workers,
+        timeout_seconds=gate.queue_timeout_seconds,
+        counts=counts,
     )
 
 

@@ -128,8 +128,10 @@ def test_the_line_has_a_length_and_a_longest_wait(rig: Any) -> None:
 
 
 def test_what_runs_longer_than_the_drain_is_cut_and_on_record(rig: Any) -> None:
+    for_ever = asyncio.Event()
+
     async def never(path: bytes, top: bytes, body: bytes, writer: asyncio.StreamWriter) -> None:
-        await asyncio.Event().wait()
+        await for_ever.wait()
 
     async def story() -> None:
         rig.handler = never

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from lotabotsd.foundation.config import GateConfig
+from lotabotsd.gate.counting import Counts
 from lotabotsd.gate.exchange import ByteBudget, ClientGoneError, Exchange
 from lotabotsd.gate.server import make_server
 
@@ -33,7 +34,7 @@ def serve(story: Story, caps: GateConfig = CAPS, app: Any = echo) -> None:
         listener = socket.create_server(("127.0.0.1", 0))
         port = listener.getsockname()[1]
         started = asyncio.Event()
-        server = make_server(app, caps, started.set)
+        server = make_server(app, caps, started.set, Counts())
         running = asyncio.create_task(server.serve(sockets=[listener]))
         await started.wait()
         try:

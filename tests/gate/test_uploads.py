@@ -261,9 +261,11 @@ def test_an_upload_that_takes_too_long_is_408_and_gives_its_place_back(rig: Any)
 
 
 def test_a_triton_that_takes_nothing_more_is_a_timeout(rig: Any) -> None:
+    for_ever = asyncio.Event()  # held here: nobody else does
+
     async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        await asyncio.Event().wait()
+        await for_ever.wait()
 
     async def story() -> None:
         rig.take_over(deaf)
