@@ -214,7 +214,7 @@ class Inference:
             self._forward_headers.append((HEADER_LENGTH, header_length))
         if self._route.verb is Verb.INFER:
             return judge_infer(body, header_length, self._model).rows
-        return judge_generate(body, header_length).rows
+        return judge_generate(body, header_length, self._model).rows
 
     async def _forward_and_answer(self, opened: OpenRequest, reserved: Reserved, body: bytes) -> None:
         parts, serving = self._parts, self._serving

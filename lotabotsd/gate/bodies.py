@@ -1,6 +1,7 @@
-"""Judge the body of an inference request without changing a byte of it. Pure.
+"""Judge the body of an inference request; of its bytes only what asks the scheduler may change. Pure.
 
-Only the JSON part is parsed; tensors behind it are measured, never read. What is refused and why:
+Only the JSON part is parsed; tensors behind it are measured, never read. What a client may ask of Triton's
+scheduler, and what becomes of it: parameters.py. What is refused and why:
 docs/triton-advisories.md. Formats: KServe v2 REST protocol and Triton's binary tensor data extension.
 """
 
@@ -15,14 +16,17 @@ from lotabotsd.foundation.codes import Code
 from lotabotsd.foundation.errors import LotaBotsError
 from lotabotsd.models.facts import ELEMENT_BYTES, ModelFacts, TensorFact
 
+from .parameters import SCHEDULING, Terms, rewrite_generate, rewrite_parameters
+
 MAX_TENSORS = 64
 MAX_DIMENSIONS = 8
 MAX_ID_LENGTH = 256
 MAX_BINARY_HEADER_BYTES = 1 << 20
 MAX_INFLATE_RATIO = 100  # beyond the first bytes: a blank page shrinks a thousandfold
 INFLATED_WITHOUT_RATIO = 16 << 20
-# Parameters that only the gate may set, or that reach into the server (advisories 5535, 5687, 5691, 5816).
-_REFUSED = frozenset({"sequence_id", "sequence_start", "sequence_end", "priority", "timeout", "headers"})
+# Parameters that reach into the server (advisories 5535, 5687, 5691, 5816), or that the gate must put into
+# the key's terms first: these are refused wherever it does not.
+_REFUSED = SCHEDULING | {"headers"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,7 @@ class InferFacts:
     """What admission and metering need to know of one inference body."""
 
     rows: int  # first dimension when the model batches, else 1
+    header: bytes | None = None  # the JSON part as Triton shall see it, where it is not the client's own
 
 
 def inflate(encoding: bytes, body: bytes, limit_bytes: int) -> bytes:
@@ -56,25 +61,20 @@ def inflate(encoding: bytes, body: bytes, limit_bytes: int) -> bytes:
     return plain
 
 
-def judge_infer(body: bytes, header_length: bytes | None, model: ModelFacts) -> InferFacts:
-    """Check an infer body against the model. Raises JSON_INVALID, TENSOR_INVALID or PARAMETER_REFUSED.
+def judge_infer(
+    body: bytes, header_length: bytes | None, model: ModelFacts, terms: Terms | None = None
+) -> InferFacts:
+    """Check an infer body against the model, and put it into the key's `terms`.
 
-    `header_length` is the value of Inference-Header-Content-Length, when the request has one.
+    `header_length` is the value of Inference-Header-Content-Length, when the request has one. Raises
+    JSON_INVALID, TENSOR_INVALID, PARAMETER_REFUSED, SEQUENCE_INVALID or STREAM_NEEDED.
     """
-    if header_length is None:
-        header, binary_bytes = body, 0
-    else:
-        if not header_length.isdigit() or len(header_length) > 9:
-            raise LotaBotsError(Code.REQUEST_MALFORMED, "Inference-Header-Content-Length is not a number")
-        length = int(header_length)
-        if length > len(body) or length > MAX_BINARY_HEADER_BYTES:
-            raise LotaBotsError(
-                Code.REQUEST_MALFORMED, "Inference-Header-Content-Length does not fit the body"
-            )
-        header, binary_bytes = body[:length], len(body) - length
+    if model.decoupled:
+        raise LotaBotsError(Code.STREAM_NEEDED, model.name)
+    header, binary_bytes = _json_part(body, header_length)
     request = parse_object(header)
     _judge_id(request.get("id"))
-    _judge_parameters(request.get("parameters"), "the request")
+    _judge_parameters(request.get("parameters"), "the request", _asked_for(terms))
     inputs = _tensors(request, "inputs")
     if not inputs:
         raise LotaBotsError(Code.TENSOR_INVALID, "there are no inputs")
@@ -86,18 +86,51 @@ def judge_infer(body: bytes, header_length: bytes | None, model: ModelFacts) -> 
         )
     if "outputs" in request:
         _judge_outputs(_tensors(request, "outputs"), model)
-    return InferFacts(rows)
+    return InferFacts(rows, None if terms is None else rewrite_parameters(header, request, terms, model))
 
 
-def judge_generate(body: bytes, header_length: bytes | None) -> InferFacts:
-    """Check a generate body: one flat JSON object. Raises JSON_INVALID or PARAMETER_REFUSED."""
+def judge_generate(
+    body: bytes, header_length: bytes | None, model: ModelFacts, terms: Terms | None = None
+) -> InferFacts:
+    """Check a generate body, one flat JSON object, and put it into the key's `terms`.
+
+    Raises JSON_INVALID, PARAMETER_REFUSED or SEQUENCE_INVALID.
+    """
     if header_length is not None:
         raise LotaBotsError(Code.REQUEST_MALFORMED, "generate takes no binary tensors")
     request = parse_object(body)
     _judge_id(request.get("id"))
-    _judge_parameters(request, "the request")
-    _judge_parameters(request.get("parameters"), "parameters")
-    return InferFacts(1)
+    # A member with the name of an input is that input, whatever else the name means.
+    allowed = _asked_for(terms) | (SCHEDULING & {tensor.name for tensor in model.inputs})
+    _judge_parameters(request, "the request", allowed)
+    _judge_parameters(request.get("parameters"), "parameters", allowed)
+    return InferFacts(1, None if terms is None else rewrite_generate(body, request, terms, model))
+
+
+def with_header(body: bytes, header_length: bytes | None, facts: InferFacts) -> tuple[bytes, bytes | None]:
+    """The body and the Inference-Header-Content-Length to send on."""
+    if facts.header is None:
+        return body, header_length
+    if header_length is None:
+        return facts.header, None
+    return facts.header + memoryview(body)[int(header_length) :], str(len(facts.header)).encode()
+
+
+def _json_part(body: bytes, header_length: bytes | None) -> tuple[bytes, int]:
+    """The JSON part of an infer body, and how many bytes of tensors follow it."""
+    if header_length is None:
+        return body, 0
+    if not header_length.isdigit() or len(header_length) > 9:
+        raise LotaBotsError(Code.REQUEST_MALFORMED, "Inference-Header-Content-Length is not a number")
+    length = int(header_length)
+    if length > len(body) or length > MAX_BINARY_HEADER_BYTES:
+        raise LotaBotsError(Code.REQUEST_MALFORMED, "Inference-Header-Content-Length does not fit the body")
+    return body[:length], len(body) - length
+
+
+def _asked_for(terms: Terms | None) -> frozenset[str]:
+    """What may be asked of the scheduler: nothing where nobody says on what terms."""
+    return SCHEDULING if terms is not None else frozenset()
 
 
 def parse_object(data: bytes) -> dict[str, Any]:
@@ -200,13 +233,13 @@ def _tensors(request: dict[str, Any], part: str) -> list[dict[str, Any]]:
     return tensors
 
 
-def _judge_parameters(parameters: Any, owner: str) -> None:
+def _judge_parameters(parameters: Any, owner: str, allowed: frozenset[str] = frozenset()) -> None:
     if parameters is None:
         return
     if not isinstance(parameters, dict):
         raise LotaBotsError(Code.JSON_INVALID, f"the parameters of {owner} must be an object")
     for name in parameters:
-        if name in _REFUSED or name.startswith(("shared_memory_", "triton_")):
+        if name in _REFUSED - allowed or name.startswith(("shared_memory_", "triton_")):
             raise LotaBotsError(Code.PARAMETER_REFUSED, f"{name[:64]!r} in {owner}")
 
 

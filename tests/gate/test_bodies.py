@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import json
 import zlib
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,8 @@ from hypothesis import strategies as st
 
 from lotabotsd.foundation.codes import Code
 from lotabotsd.foundation.errors import LotaBotsError
-from lotabotsd.gate.bodies import inflate, judge_generate, judge_infer
+from lotabotsd.gate.bodies import InferFacts, inflate, judge_generate, judge_infer, with_header
+from lotabotsd.gate.parameters import Namespace, Terms
 from lotabotsd.models.facts import ModelFacts, TensorFact
 
 BATCHED = ModelFacts(
@@ -25,6 +27,7 @@ BATCHED = ModelFacts(
     (TensorFact("x", "FP32", (3, -1)), TensorFact("t", "BYTES", (1,))),
     (TensorFact("y", "FP32", (4,)),),
 )
+TERMS = Terms(Namespace(b"s" * 32, "K" * 12), priority_band=2, longest_microseconds=1_000)
 PLAIN = ModelFacts("p", ("1",), "", 0, (TensorFact("x", "FP32", (2,)),), (TensorFact("y", "FP32", (2,)),))
 
 
@@ -196,12 +199,58 @@ def test_a_blank_page_may_shrink_as_much_as_it_likes() -> None:
 
 
 def test_generate_bodies_are_flat_objects_without_refused_names() -> None:
-    assert judge_generate(b'{"text": "x"}', None).rows == 1
+    assert judge_generate(b'{"text": "x"}', None, PLAIN) == InferFacts(1)
     for data, code in (
         (b'{"timeout": 1}', Code.PARAMETER_REFUSED),
         (b'{"parameters": {"sequence_id": 1}}', Code.PARAMETER_REFUSED),
+        (b'{"triton_x": 1}', Code.PARAMETER_REFUSED),
         (b"[]", Code.JSON_INVALID),
     ):
         with pytest.raises(LotaBotsError) as caught:
-            judge_generate(data, None)
+            judge_generate(data, None, PLAIN)
         assert caught.value.code is code
+
+
+def test_with_terms_the_scheduler_may_be_asked_and_nobody_else() -> None:
+    data = body(x(), parameters={"timeout": 2_000, "priority": 1})
+    facts = judge_infer(data, None, BATCHED, TERMS)
+    assert facts.rows == 2
+    assert json.loads(facts.header or b"")["parameters"] == {"timeout": 1_000, "priority": 2}
+    assert judge_infer(body(x()), None, BATCHED, TERMS).header is None
+    generated = judge_generate(b'{"text": "x", "timeout": 2000}', None, PLAIN, TERMS)
+    assert generated == InferFacts(1, b'{"text": "x", "timeout": 1000}')
+    for name in ("headers", "shared_memory_region", "triton_x"):
+        for judge in (
+            lambda name=name: judge_infer(body(x(), parameters={name: 1}), None, BATCHED, TERMS),
+            lambda name=name: judge_generate(json.dumps({name: 1}).encode(), None, PLAIN, TERMS),
+        ):
+            with pytest.raises(LotaBotsError) as caught:
+                judge()
+            assert caught.value.code is Code.PARAMETER_REFUSED
+
+
+def test_an_input_of_generate_may_be_called_like_a_parameter() -> None:
+    model = replace(PLAIN, inputs=(TensorFact("timeout", "FP32", (1,)),))
+    assert judge_generate(b'{"timeout": 1e9}', None, model) == InferFacts(1)
+    assert judge_generate(b'{"timeout": 1e9}', None, model, TERMS) == InferFacts(1)
+
+
+def test_a_decoupled_model_has_no_plain_answer() -> None:
+    with pytest.raises(LotaBotsError) as caught:
+        judge_infer(body(x()), None, replace(BATCHED, decoupled=True), TERMS)
+    assert caught.value.code is Code.STREAM_NEEDED
+    assert "generate_stream" in caught.value.hint
+
+
+def test_tensors_follow_the_rewritten_part_untouched() -> None:
+    tensor = {"name": "x", "datatype": "FP32", "shape": [1, 3, 2], "parameters": {"binary_data_size": 24}}
+    header = json.dumps({"inputs": [tensor], "parameters": {"timeout": 2_000}}).encode()
+    length = str(len(header)).encode()
+    tail = bytes(range(24))
+    facts = judge_infer(header + tail, length, BATCHED, TERMS)
+    sent, sent_length = with_header(header + tail, length, facts)
+    assert sent == header.replace(b"2000", b"1000") + tail
+    assert sent_length == length
+    assert with_header(b"body", b"2", InferFacts(1)) == (b"body", b"2")
+    assert with_header(b"body", None, InferFacts(1, b"other")) == (b"other", None)
+    assert with_header(b"body", b"3", InferFacts(1, b"other")) == (b"othery", b"5")
