@@ -248,23 +248,28 @@ class Inference:
             parts.turns.give()
 
     async def _pass_on(self, opened: OpenRequest, reserved: Reserved, answer: UpstreamAnswer) -> None:
-        """Send Triton's answer on as it arrives, one chunk behind: the last waits for its record."""
+        """Send Triton's answer on as it arrives, one chunk behind: the last waits for its record.
+
+        Of a stream each event leaves at once, for the next may be long in coming; its last byte, which waits
+        for the record, is the one that ends it.
+        """
         exchange = self._exchange
         timeout = self._parts.config.gate.upstream_timeout_seconds
         output_bytes = 0
         held = b""
         started = False
+        stream = self._route.verb is Verb.GENERATE_STREAM
         while chunk := await answer.next_chunk(timeout):
             output_bytes += len(chunk)
-            if held:
+            held, due = (b"", chunk) if stream else (chunk, held)
+            if due:
                 if not started:
                     started = True
                     await exchange.start(200, answer.headers)
-                await exchange.send(held, more=True)
-            if exchange.client_gone and self._route.verb is Verb.GENERATE_STREAM:
+                await exchange.send(due, more=True)
+            if exchange.client_gone and stream:
                 answer.abandon()
                 break
-            held = chunk
         await self._close_durably(opened, reserved, output_bytes)  # 7, 8
         if not started:
             await exchange.answer(200, answer.headers, held)  # 9
