@@ -126,27 +126,6 @@ def test_several_tensors_travel_in_every_mix_at_the_same_time(both: Any) -> None
     assert all(found[1:] == ((left + right).tolist(), (left - right).tolist()) for found in gated)
 
 
-@pytest.mark.usefixtures("texts")
-def test_texts_and_versions_from_one_loop(both: Any) -> None:
-    async def program(client: triton.InferenceServerClient, headers: dict[str, str]) -> Any:
-        texts = triton.InferInput("texts", [1, 3], "BYTES")
-        texts.set_data_from_numpy(np.array([["Grüße", "", "x" * (1 << 20)]], dtype=object))
-        value = triton.InferInput("value", [1], "INT32")
-        value.set_data_from_numpy(np.array([10], dtype=np.int32))
-        found = await asyncio.gather(
-            client.infer("text", [texts], headers=dict(headers)),
-            client.infer("versioned", [value], model_version="1", headers=dict(headers)),
-            client.infer("versioned", [value], headers=dict(headers)),
-        )
-        return found[0].as_numpy("same").tolist(), [
-            int(one.as_numpy("value_and_version")[0]) for one in found[1:]
-        ]
-
-    bare, gated = answers(both, program)
-    assert gated == bare
-    assert gated[1] == [11, 13]
-
-
 def test_a_wrong_shape_is_an_error_that_says_the_right_one(both: Any) -> None:
     async def program(client: triton.InferenceServerClient, headers: dict[str, str]) -> Any:
         tensor = triton.InferInput(INPUT, [1, 2], "FP32")

@@ -80,15 +80,6 @@ def test_one_answer_is_the_same_value(both: Any, path: str, body: dict[str, Any]
     assert json.loads(gated[2])["model_name"] == path.split("/")[3]
 
 
-@pytest.mark.usefixtures("texts")
-def test_texts_are_generated_alike(both: Any) -> None:
-    body = json.dumps({"texts": ["Grüße", "", "a\nb"]}).encode()
-    bare, gated = (post(side, "/v2/models/text/generate", body, {}) for side in both.sides())
-    assert gated[0] == bare[0] == 200
-    assert gated[2] == bare[2]
-    assert json.loads(gated[2])["capitals"] == ["GRÜSSE", "", "A\nB"]
-
-
 @pytest.mark.parametrize(
     "body",
     [

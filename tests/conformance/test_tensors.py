@@ -30,7 +30,6 @@ DATATYPES = {
     "FP32": np.array([[-1.5e38, 1e-45, 0.1]], dtype=np.float32),
     "FP64": np.array([[-1.5e308, 5e-324, 0.1]], dtype=np.float64),
 }
-TEXTS = [b"plain", b"", "Grüße, 日本語 😀".encode(), b'two\nlines\tand a \\ and a "', b"\x7f"]
 MIXES = list(itertools.product([True, False], repeat=4))
 
 
@@ -229,58 +228,6 @@ def test_free_dimensions_have_any_size(answers: Any, shape: tuple[int, int]) -> 
     )
     assert bare.tobytes() == gated.tobytes() == array.tobytes()
     assert bare.shape == gated.shape == shape
-
-
-# -- texts
-@pytest.mark.usefixtures("texts")
-@pytest.mark.parametrize("binary_out", [True, False], ids=["binary out", "JSON out"])
-@pytest.mark.parametrize("binary_in", [True, False], ids=["binary in", "JSON in"])
-def test_texts_come_back_whatever_is_in_them(answers: Any, binary_in: bool, binary_out: bool) -> None:
-    array = np.array([TEXTS, TEXTS[::-1]], dtype=object)
-    given = [tensor("texts", array, "BYTES", binary=binary_in)]
-    names = ("same", "capitals", "lengths")
-
-    def program(client: triton.InferenceServerClient, headers: dict[str, str]) -> Any:
-        result = client.infer("text", given, outputs=wanted(*names, binary_data=binary_out), headers=headers)
-        return result.get_response(), [result.as_numpy(name).tolist() for name in names]
-
-    bare, gated = answers(program)
-    assert gated == bare
-    same, capitals, lengths = gated[1]
-    encoded = [[text if isinstance(text, bytes) else text.encode() for text in row] for row in same]
-    assert encoded == array.tolist()
-    assert lengths[0] == [len(text) for text in TEXTS]
-    shown = capitals[0][2]
-    assert (shown.decode() if isinstance(shown, bytes) else shown) == "GRÜSSE, 日本語 😀"
-
-
-@pytest.mark.usefixtures("texts")
-@pytest.mark.parametrize("content", [b"\x00\xff" * 1_000, b"x" * (1 << 20)], ids=["no text", "1 MiB"])
-def test_bytes_need_not_be_text(answers: Any, content: bytes) -> None:
-    given = [tensor("texts", np.array([[content, b"", content]], dtype=object), "BYTES")]
-    bare, gated = answers(
-        lambda c, h: c.infer("text", given, outputs=wanted("same"), headers=h).as_numpy("same").tolist()
-    )
-    assert gated == bare == [[content, b"", content]]
-
-
-@pytest.mark.usefixtures("texts")
-@pytest.mark.parametrize(
-    "data",
-    [b"\x05\0\0\0abc", b"\xff\xff\xff\xff", b"\0\0\0\0\0\0\0\0", b"\x01\0\0\0ab"],
-    ids=["cut short", "a length that lies", "one text too many", "a byte too many"],
-)
-def test_bytes_that_do_not_add_up_are_refused_alike(both: Any, data: bytes) -> None:
-    shape = {
-        "name": "texts",
-        "datatype": "BYTES",
-        "shape": [1, 1],
-        "parameters": {"binary_data_size": len(data)},
-    }
-    header = json.dumps({"inputs": [shape]}).encode()
-    length = {"Inference-Header-Content-Length": str(len(header))}
-    bare, gated = (post(side, "/v2/models/text/infer", header + data, length) for side in both.sides())
-    assert bare[0] == gated[0] == 400
 
 
 # -- versions

@@ -23,5 +23,6 @@ class TritonPythonModel:
 def _back(tensor: Any) -> Any:
     name = tensor.name().replace("_in", "_out")
     if _THROUGH_DLPACK:
-        return pb_utils.Tensor.from_dlpack(name, numpy.from_dlpack(tensor))
+        array = numpy.from_dlpack(tensor).copy()  # what came is read-only, and such cannot be given back
+        return pb_utils.Tensor.from_dlpack(name, array)
     return pb_utils.Tensor(name, tensor.as_numpy())
