@@ -20,7 +20,7 @@ from lotabotsd.usage.records import Outcome
 
 from . import routes, side_doors
 from .admission import Refused, Reserved
-from .bodies import inflate, judge_generate, judge_infer
+from .bodies import inflate, judge_generate, judge_infer, with_header
 from .exchange import ClientGoneError, Exchange, Headers
 from .metering import Measured, OpenRequest
 from .parts import Parts, Serving
@@ -154,6 +154,7 @@ class Inference:
         self._grant = grant
         self._route = route
         self._model = model
+        self._terms = serving.admission.terms(grant, parts.config.gate.upstream_timeout_seconds)
         self._predict: PredictRequest | None = None
         self._forward_headers: Headers = []
 
@@ -161,7 +162,7 @@ class Inference:
         """Walk the line; whatever happens after step 5, the record is closed exactly once."""
         serving, exchange, clock = self._serving, self._exchange, self._parts.clock
         body = await self._read()
-        rows = self._judge(body)
+        rows, sent = self._judge(body)
         reserved = await serving.reserve(self._grant, self._model.name, rows)  # 4
         if isinstance(reserved, Refused):
             record_refusal(serving, self._grant, self._model.name, self._identifier, reserved)
@@ -183,7 +184,7 @@ class Inference:
             raise
         try:
             exchange.extra_headers += serving.rate_headers.of(ticket, clock.monotonic_ns(), clock.wall_ns())
-            await self._forward_and_answer(opened, reserved, body)
+            await self._forward_and_answer(opened, reserved, sent)
         except LotaBotsError as error:
             if not opened.closed:
                 serving.meter.close(opened, Measured(_outcome_of(error), error.http_status), ticket)
@@ -203,18 +204,19 @@ class Inference:
             exchange.held_bytes += len(body)
         return body
 
-    def _judge(self, body: bytes) -> int:
-        """The number of inferences that this body asks for."""
+    def _judge(self, body: bytes) -> tuple[int, bytes]:
+        """The number of inferences that this body asks for, and the body to send on."""
         header_length = self._exchange.headers.get(HEADER_LENGTH)
         if self._route.verb is Verb.PREDICT:
             content_type = self._exchange.headers.get(b"content-type", b"")
             self._predict = parse_predict(body, content_type, self._model)
-            return len(self._predict.images)
+            return len(self._predict.images), body
+        judge = judge_infer if self._route.verb is Verb.INFER else judge_generate
+        facts = judge(body, header_length, self._model, self._terms)
+        sent, header_length = with_header(body, header_length, facts)
         if header_length is not None:
             self._forward_headers.append((HEADER_LENGTH, header_length))
-        if self._route.verb is Verb.INFER:
-            return judge_infer(body, header_length, self._model).rows
-        return judge_generate(body, header_length, self._model).rows
+        return facts.rows, sent
 
     async def _forward_and_answer(self, opened: OpenRequest, reserved: Reserved, body: bytes) -> None:
         parts, serving = self._parts, self._serving
@@ -222,7 +224,8 @@ class Inference:
             spec = self._model.predict
             assert spec is not None
             tensors = [await parts.decoders.decode(image, spec) for image in self._predict.images]
-            body, header_length = infer_body(self._model, tensors)
+            priority = self._terms.priority(0, self._model.priority_levels)
+            body, header_length = infer_body(self._model, tensors, priority)
             self._forward_headers = [(HEADER_LENGTH, str(header_length).encode())]
         waited = await parts.turns.take()
         try:
@@ -339,6 +342,8 @@ _KNOWN_TEXTS: tuple[tuple[bytes, Code, str], ...] = (
     (b"is not found", Code.MODEL_NOT_READY, "it is not loaded"),
     (b"maximum queue size", Code.OVERLOADED, "the model's queue is full"),
     (b"timeout expired", Code.RUNTIME_TIMEOUT, "it waited too long in the model's queue"),
+    (b"start flag", Code.SEQUENCE_INVALID, "this sequence is not open: it was not started, or has ended"),
+    (b"correlation id", Code.SEQUENCE_INVALID, "it keeps state, and there is no sequence_id"),
     (b"unexpected shape", Code.TENSOR_INVALID, "a tensor has another shape than the model expects"),
     (b"unable to parse 'data'", Code.TENSOR_INVALID, "an input's data do not fit its shape and datatype"),
     (b"classification", Code.TENSOR_INVALID, "the classification count does not fit the output"),

@@ -309,17 +309,6 @@ def test_control_of_the_server_has_no_route_at_the_gate(both: Any, program: Prog
     assert "there is no such route" in message
 
 
-@pytest.mark.parametrize("option", [{"priority": 1}, {"timeout": 1000}, {"sequence_id": 5}])
-def test_what_only_policy_may_set_is_refused_by_name(both: Any, option: dict[str, int]) -> None:
-    client = triton.InferenceServerClient(both.gate.address)
-    status, message = failure(
-        lambda: client.infer(MODEL, given(pictures(1)), headers=dict(both.gate.headers), **option)
-    )
-    client.close()
-    assert status == "400"
-    assert next(iter(option)) in message
-
-
 def test_a_missing_and_a_wrong_key_are_errors_that_say_so(both: Any) -> None:
     client = triton.InferenceServerClient(both.gate.address)
     for headers, words in (({}, "an API key is needed"), ({"Authorization": "Bearer lb_x"}, "not known")):
