@@ -57,7 +57,9 @@ def _bring_one(config: Config, name: str, gpus: int, exceeded: int | None) -> En
     try:
         if exceeded is not None:
             raise LotaBotsError(Code.LICENCE_LIMIT, f"it allows {exceeded} live models")
-        package = Package.load(Path(config.models.repository) / name, gpus=gpus)
+        package = Package.load(
+            Path(config.models.repository) / name, gpus=gpus, allow_code=config.models.allow_code
+        )
         prepared = prepare(package, config.runtime.kind, paths.staged_models, paths.live_models)
     except LotaBotsError as error:
         log.error("model %s does not go live: %s", name, error, extra={"model": name})
@@ -69,6 +71,8 @@ def _bring_one(config: Config, name: str, gpus: int, exceeded: int | None) -> En
         batched=facts.max_batch_size > 0,
         sizes=package.manifest.canary,
         expected=package.manifest.expected,
+        sequence=facts.sequences,
+        decoupled=facts.decoupled,
     )
     return EnabledModel(name, facts, DesiredModel(name, facts.digest, canary))
 

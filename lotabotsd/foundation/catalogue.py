@@ -35,6 +35,15 @@ CATALOGUE: dict[Code, Entry] = {
     Code.PARAMETER_REFUSED: _e(
         "a parameter of the request is not allowed here", "leave the named parameter out", 400
     ),
+    Code.SEQUENCE_INVALID: _e(
+        "the sequence cannot go on",
+        "send sequence_id with each request of a sequence, sequence_start with its first and sequence_end "
+        "with its last; one that is idle for long ends by itself",
+        400,
+    ),
+    Code.STREAM_NEEDED: _e(
+        "this model answers with a stream", "use POST /v2/models/NAME/generate_stream instead", 400
+    ),
     Code.ROUTE_UNKNOWN: _e("there is no such route", "see the list of routes in the README", 404),
     Code.METHOD_NOT_ALLOWED: _e("this route does not take that method", "see the Allow header", 405),
     Code.HEADERS_TOO_LARGE: _e("the request's headers are too large", "send fewer or shorter headers", 431),

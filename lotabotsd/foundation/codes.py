@@ -32,6 +32,8 @@ class Code(StrEnum):
     TENSOR_INVALID = "tensor_invalid"
     IMAGE_INVALID = "image_invalid"
     PARAMETER_REFUSED = "parameter_refused"
+    SEQUENCE_INVALID = "sequence_invalid"
+    STREAM_NEEDED = "stream_needed"
     ROUTE_UNKNOWN = "route_unknown"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     HEADERS_TOO_LARGE = "headers_too_large"

@@ -128,6 +128,7 @@ class ModelsConfig:
 
     repository: str = "/opt/lotabots/current/model_repository"
     enabled: tuple[str, ...] = ("page_orientation",)
+    allow_code: bool = False
 
 
 @dataclass(frozen=True, slots=True)

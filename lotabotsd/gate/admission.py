@@ -21,6 +21,8 @@ from lotabotsd.policy.grant import Grant
 from lotabotsd.policy.reader import PolicyReader
 from lotabotsd.usage.records import Outcome
 
+from .parameters import Namespace, Terms, namespace_secret
+
 MAX_AUTHORIZATION_BYTES = 256
 PROVEN_KEPT = 4_096
 LOOKS = 8  # at a policy that changes while a request is judged by it
@@ -73,8 +75,17 @@ class Admission:
         self._policy = policy
         self._table = table
         self._pepper = pepper
+        self._namespaces = namespace_secret(pepper)
         self._proven: dict[bytes, _Proven] = {}  # by the keyed hash of the header: no secret is kept
         self._scopes: dict[str, tuple[Grant, Scope, tuple[Scope, ...]]] = {}
+
+    def terms(self, grant: Grant, upstream_timeout_seconds: float) -> Terms:
+        """On what terms a key's requests run at Triton; the same from every worker."""
+        return Terms(
+            Namespace(self._namespaces, grant.key_id),
+            grant.priority_band,
+            int(upstream_timeout_seconds * 1_000_000),
+        )
 
     def identify(self, authorization: bytes | None, wall_ns: int) -> Grant | Refused:
         """Step 1: whose key is it? A typing error is refused by its checksum, without a look-up.

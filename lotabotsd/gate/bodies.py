@@ -7,8 +7,6 @@ docs/triton-advisories.md. Formats: KServe v2 REST protocol and Triton's binary 
 from __future__ import annotations
 
 import json
-import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,15 +14,15 @@ from lotabotsd.foundation.codes import Code
 from lotabotsd.foundation.errors import LotaBotsError
 from lotabotsd.models.facts import ELEMENT_BYTES, ModelFacts, TensorFact
 
+from .parameters import SCHEDULING, Edit, Terms, generate_edits, parameter_edits
+
 MAX_TENSORS = 64
 MAX_DIMENSIONS = 8
 MAX_ID_LENGTH = 256
 MAX_BINARY_HEADER_BYTES = 1 << 20
-MAX_INFLATE_RATIO = 100  # beyond the first bytes: a blank page shrinks a thousandfold
-INFLATED_WITHOUT_RATIO = 16 << 20
-INFLATED_PIECE_BYTES = 256 * 1024
-# Parameters that only the gate may set, or that reach into the server (advisories 5535, 5687, 5691, 5816).
-_REFUSED = frozenset({"sequence_id", "sequence_start", "sequence_end", "priority", "timeout", "headers"})
+# Parameters that reach into the server (advisories 5535, 5687, 5691, 5816), or that the gate must put into
+# the key's terms first: these are refused wherever it does not.
+_REFUSED = SCHEDULING | {"headers"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +31,7 @@ class InferFacts:
 
     rows: int  # first dimension when the model batches, else 1
     binary_bytes: int = 0  # announced to follow the JSON part
+    edits: tuple[Edit, ...] = ()  # what the key's terms make of the JSON part
 
     def with_binary(self, binary_bytes: int) -> InferFacts:
         """The same facts, when so many bytes follow. Raises TENSOR_INVALID when others were announced."""
@@ -45,61 +44,6 @@ class InferFacts:
         return self
 
 
-class Inflater:
-    """Turns the parts of a compressed body into plain ones, within the caps on size and ratio."""
-
-    def __init__(self, encoding: bytes, limit_bytes: int) -> None:
-        """`limit_bytes` is what the plain body may have. Raises ENCODING_UNSUPPORTED."""
-        windows = {b"gzip": 31, b"deflate": 15}.get(encoding.strip().lower())
-        if windows is None:
-            raise LotaBotsError(Code.ENCODING_UNSUPPORTED, "only gzip and deflate are understood")
-        self._inflater = zlib.decompressobj(windows)
-        self._limit_bytes = limit_bytes
-        self._taken = self._given = 0
-
-    def feed(self, part: bytes) -> Iterator[bytes]:
-        """The plain bytes of one more part, in pieces of bounded size.
-
-        Raises REQUEST_MALFORMED or BODY_TOO_LARGE.
-        """
-        self._taken += len(part)
-        while True:
-            try:
-                plain = self._inflater.decompress(part, INFLATED_PIECE_BYTES)
-            except zlib.error as error:
-                raise LotaBotsError(Code.REQUEST_MALFORMED, "the compressed body is damaged") from error
-            self._given += len(plain)
-            self._judge_size()
-            if plain:
-                yield plain
-            if self._inflater.unused_data:
-                raise _cut_or_tail()
-            part = self._inflater.unconsumed_tail
-            if not part and len(plain) < INFLATED_PIECE_BYTES:
-                return  # all that came was taken in, and all of it given out
-
-    def _judge_size(self) -> None:
-        if self._given > self._limit_bytes:
-            raise LotaBotsError(Code.BODY_TOO_LARGE, f"inflated, it has more than {self._limit_bytes} bytes")
-        if self._given > max(INFLATED_WITHOUT_RATIO, MAX_INFLATE_RATIO * self._taken):
-            raise LotaBotsError(
-                Code.BODY_TOO_LARGE, f"it inflates to more than {MAX_INFLATE_RATIO} times its size"
-            )
-
-    def finish(self) -> None:
-        """The last part was fed. Raises REQUEST_MALFORMED when the body was cut short."""
-        if not self._inflater.eof:
-            raise _cut_or_tail()
-
-
-def inflate(encoding: bytes, body: bytes, limit_bytes: int) -> bytes:
-    """The plain body of a whole gzip or deflate one. Raises what `Inflater` raises."""
-    inflater = Inflater(encoding, limit_bytes)
-    plain = b"".join(inflater.feed(body))
-    inflater.finish()
-    return plain
-
-
 def json_part_length(header_length: bytes) -> int:
     """What Inference-Header-Content-Length says. Raises REQUEST_MALFORMED."""
     if not header_length.isdigit() or len(header_length) > 9:
@@ -110,7 +54,7 @@ def json_part_length(header_length: bytes) -> int:
     return length
 
 
-def judge_infer(body: bytes, header_length: bytes | None, model: ModelFacts) -> InferFacts:
+def judge_infer(body: bytes, header_length: bytes | None, model: ModelFacts, terms: Terms) -> InferFacts:
     """Check a whole infer body. Raises REQUEST_MALFORMED, and what `judge_json_part` raises.
 
     `header_length` is the value of Inference-Header-Content-Length, when the request has one.
@@ -118,35 +62,42 @@ def judge_infer(body: bytes, header_length: bytes | None, model: ModelFacts) -> 
     length = len(body) if header_length is None else json_part_length(header_length)
     if length > len(body):
         raise _unfit_length()
-    return judge_json_part(body[:length], model).with_binary(len(body) - length)
+    return judge_json_part(body[:length], model, terms).with_binary(len(body) - length)
 
 
-def judge_json_part(header: bytes, model: ModelFacts) -> InferFacts:
-    """Check the JSON part of an infer body against the model; the tensors behind it may still be on the way.
+def judge_json_part(header: bytes, model: ModelFacts, terms: Terms) -> InferFacts:
+    """Check the JSON part of an infer body against the model, and put it into the key's terms.
 
-    Raises JSON_INVALID, TENSOR_INVALID or PARAMETER_REFUSED.
+    The tensors behind it may still be on the way. Raises JSON_INVALID, TENSOR_INVALID, PARAMETER_REFUSED,
+    SEQUENCE_INVALID or STREAM_NEEDED.
     """
+    if model.decoupled:
+        raise LotaBotsError(Code.STREAM_NEEDED, model.name)
     request = parse_object(header)
     _judge_id(request.get("id"))
-    _judge_parameters(request.get("parameters"), "the request")
+    _judge_parameters(request.get("parameters"), "the request", SCHEDULING)
     inputs = _tensors(request, "inputs")
     if not inputs:
         raise LotaBotsError(Code.TENSOR_INVALID, "there are no inputs")
     rows, announced = _judge_inputs(inputs, model)
     if "outputs" in request:
         _judge_outputs(_tensors(request, "outputs"), model)
-    return InferFacts(rows, announced)
+    return InferFacts(rows, announced, parameter_edits(header, request, terms, model))
 
 
-def judge_generate(body: bytes, header_length: bytes | None) -> InferFacts:
-    """Check a generate body: one flat JSON object. Raises JSON_INVALID or PARAMETER_REFUSED."""
+def judge_generate(body: bytes, header_length: bytes | None, model: ModelFacts, terms: Terms) -> InferFacts:
+    """Check a generate body, one flat JSON object, and put it into the key's terms.
+
+    Raises JSON_INVALID, PARAMETER_REFUSED or SEQUENCE_INVALID.
+    """
     if header_length is not None:
         raise LotaBotsError(Code.REQUEST_MALFORMED, "generate takes no binary tensors")
     request = parse_object(body)
     _judge_id(request.get("id"))
-    _judge_parameters(request, "the request")
-    _judge_parameters(request.get("parameters"), "parameters")
-    return InferFacts(1)
+    # One with the name of an input is that input, whatever else it means: the terms tell them apart.
+    _judge_parameters(request, "the request", SCHEDULING)
+    _judge_parameters(request.get("parameters"), "parameters", SCHEDULING)
+    return InferFacts(1, edits=generate_edits(body, request, terms, model))
 
 
 def parse_object(data: bytes) -> dict[str, Any]:
@@ -249,13 +200,13 @@ def _tensors(request: dict[str, Any], part: str) -> list[dict[str, Any]]:
     return tensors
 
 
-def _judge_parameters(parameters: Any, owner: str) -> None:
+def _judge_parameters(parameters: Any, owner: str, allowed: frozenset[str] = frozenset()) -> None:
     if parameters is None:
         return
     if not isinstance(parameters, dict):
         raise LotaBotsError(Code.JSON_INVALID, f"the parameters of {owner} must be an object")
     for name in parameters:
-        if name in _REFUSED or name.startswith(("shared_memory_", "triton_")):
+        if name in _REFUSED - allowed or name.startswith(("shared_memory_", "triton_")):
             raise LotaBotsError(Code.PARAMETER_REFUSED, f"{name[:64]!r} in {owner}")
 
 
@@ -293,10 +244,6 @@ def _no_constant(name: str) -> Any:
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
-
-
-def _cut_or_tail() -> LotaBotsError:
-    return LotaBotsError(Code.REQUEST_MALFORMED, "the compressed body is cut short or has a tail")
 
 
 def _unfit_length() -> LotaBotsError:

@@ -48,13 +48,18 @@ class EventStream:
         return self._told(rest)
 
     def _told(self, event: bytes) -> bytes:
-        if not event.startswith(_DATA):
-            return event
-        try:
-            value = json.loads(event[len(_DATA) :])
-        except ValueError:
-            return event
-        if not isinstance(value, dict) or set(value) != {"error"}:
+        if not event.startswith(_DATA) or (told := failure_in(event[len(_DATA) :])) is None:
             return event
         self.failed = True
-        return b"data: " + json.dumps({"error": self._replace(str(value["error"]))}).encode()
+        return b"data: " + json.dumps({"error": self._replace(told.decode())}).encode()
+
+
+def failure_in(answer: bytes) -> bytes | None:
+    """Triton's words, if this JSON object holds nothing but an `error`."""
+    if not answer.lstrip().startswith(b'{"error"'):
+        return None
+    try:
+        value = json.loads(answer)
+    except ValueError:
+        return None
+    return str(value["error"]).encode() if set(value) == {"error"} else None

@@ -16,6 +16,9 @@ _KNOWN_TEXTS: tuple[tuple[bytes, Code, str], ...] = (
     (b"timeout expired", Code.RUNTIME_TIMEOUT, "it waited too long in the model's queue"),
     (b"unexpected shape", Code.TENSOR_INVALID, "a tensor has another shape than the model expects"),
     (b"unable to parse 'data'", Code.TENSOR_INVALID, "an input's data do not fit its shape and datatype"),
+    (b"exactly 1 response", Code.STREAM_NEEDED, "it gave none, or several"),
+    (b"start flag", Code.SEQUENCE_INVALID, "this sequence is not open: it was not started, or has ended"),
+    (b"correlation id", Code.SEQUENCE_INVALID, "it keeps state, and there is no sequence_id"),
     (b"classification", Code.TENSOR_INVALID, "the classification count does not fit the output"),
 )
 

@@ -15,14 +15,14 @@ from lotabotsd.usage.records import Outcome
 
 from . import routes
 from .admission import Refused, Reserved
-from .events import EventStream
+from .events import EventStream, failure_in
 from .exchange import ClientGoneError, Exchange, Headers
 from .failures import error_of, refused_of
 from .intake import HEADER_LENGTH, Intake, take_in
 from .metering import Closed, MakeReceipt, Measured, OpenRequest
 from .parts import Parts, Serving
 from .predict import infer_body, predictions
-from .receipts import HOLD_BYTES, About, Wish
+from .receipts import HOLD_BYTES, About, BodyDigest, Wish
 from .routes import Route, Verb
 from .turns import Places
 from .upstream import UpstreamAnswer
@@ -54,12 +54,13 @@ class Inference:
         self._asked = asked
         self._model = model
         self._wish = asked.wish
+        self._terms = serving.admission.terms(asked.grant, parts.config.gate.upstream_timeout_seconds)
 
     async def run(self) -> None:
         """Walk the line; whatever happens after step 5, the record is closed exactly once."""
         serving, exchange, clock, asked = self._serving, self._exchange, self._parts.clock, self._asked
         limit = self._parts.config.gate.max_body_bytes
-        intake = await take_in(exchange, asked.route, self._model, limit, self._parts.budget)
+        intake = await take_in(exchange, asked.route, self._model, self._terms, limit, self._parts.budget)
         reserved = await serving.reserve(asked.grant, self._model.name, intake.rows)  # 4
         if isinstance(reserved, Refused):
             await refuse_on_record(serving, exchange, asked, reserved, self._model)
@@ -122,7 +123,8 @@ class Inference:
         assert spec is not None
         assert intake.predict is not None
         tensors = [await self._parts.decoders.decode(image, spec) for image in intake.predict.images]
-        intake.body, header_length = infer_body(self._model, tensors)
+        priority = self._terms.priority(0, self._model.priority_levels)
+        intake.body, header_length = infer_body(self._model, tensors, priority)
         intake.headers = [(HEADER_LENGTH, str(header_length).encode())]
 
     async def _wait_for_turn(self, places: Places, intake: Intake) -> bool:
@@ -160,7 +162,7 @@ class Inference:
             taken_us = (time.monotonic_ns() - begun_ns) // 1_000
             self._parts.counts.add(Counter.UPSTREAM_REQUESTS)
             self._parts.counts.add(Counter.UPSTREAM_US, taken_us)
-            opened.input_bytes = intake.byte_count if intake.predict is None else opened.input_bytes
+            opened.input_bytes = intake.byte_count
         if self._wish is not None:
             self._wish.upstream_us = taken_us
         return answer
@@ -185,6 +187,9 @@ class Inference:
                 held = chunk
             else:
                 held = held + chunk if held else chunk
+        if not exchange.started and self._asked.route.verb is Verb.GENERATE and (told := failure_in(held)):
+            await self._refuse_failed(opened, reserved, 400, told)  # Triton says 200 to that
+            return
         closed = await self._close_durably(opened, reserved, output_bytes)  # 7, 8
         if not exchange.started:
             receipt = [] if wish is None else wish.headers_with(closed)
@@ -265,7 +270,12 @@ class Inference:
     async def _answer_error(self, opened: OpenRequest, reserved: Reserved, answer: UpstreamAnswer) -> None:
         """Triton's own texts can hold host paths: the client gets the catalogue's words."""
         text = await self._collect(answer, MAX_ERROR_BYTES)
-        code, detail = error_of(answer.status, text, self._model.name)
+        await self._refuse_failed(opened, reserved, answer.status, text)
+
+    async def _refuse_failed(self, opened: OpenRequest, reserved: Reserved, status: int, text: bytes) -> None:
+        if self._wish is not None:
+            self._wish.response = BodyDigest(self._wish.salt)  # what is answered is not what was read
+        code, detail = error_of(status, text, self._model.name)
         retry = 1 if code is Code.MODEL_NOT_READY else None
         await self._refuse(opened, reserved, Refused(code, detail, Outcome.MODEL_ERROR, retry))
 

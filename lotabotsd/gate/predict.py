@@ -60,8 +60,11 @@ def parse_predict(body: bytes, content_type: bytes, model: ModelFacts) -> Predic
     return PredictRequest(tuple(_unbase64(text) for text in texts), single)
 
 
-def infer_body(model: ModelFacts, tensors: list[bytes]) -> tuple[bytes, int]:
-    """The binary inference request for decoded images, and the length of its JSON part."""
+def infer_body(model: ModelFacts, tensors: list[bytes], priority: int = 0) -> tuple[bytes, int]:
+    """The binary inference request for decoded images, and the length of its JSON part.
+
+    `priority` is told to a model with levels; 0 asks for nothing in particular.
+    """
     spec = _spec(model)
     fact = next(f for f in model.inputs if f.name == spec.input)
     shape = ([len(tensors)] if model.max_batch_size > 0 else []) + _dims(spec)
@@ -77,6 +80,7 @@ def infer_body(model: ModelFacts, tensors: list[bytes]) -> tuple[bytes, int]:
                 }
             ],
             "outputs": [{"name": spec.output, "parameters": {"binary_data": True}}],
+            **({"parameters": {"priority": priority}} if model.priority_levels else {}),
         },
         separators=(",", ":"),
     ).encode()

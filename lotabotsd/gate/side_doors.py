@@ -32,7 +32,10 @@ _PRIVATE = frozenset(
         "cc_model_filenames",
     }
 )
-_EXTENSIONS = ["classification", "model_configuration", "binary_tensor_data", "statistics", "generate"]
+_EXTENSIONS = [
+    *("classification", "sequence", "schedule_policy", "model_configuration", "binary_tensor_data"),
+    *("parameters", "statistics", "generate"),
+]
 
 
 async def open_door(parts: Parts, exchange: Exchange, route: Route) -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import codecs
 import re
+from bisect import bisect_right
 from collections.abc import Generator
+from dataclasses import dataclass
 
 from lotabotsd.foundation.codes import Code
 from lotabotsd.foundation.errors import LotaBotsError
@@ -16,6 +18,7 @@ from lotabotsd.foundation.errors import LotaBotsError
 MAX_KEPT_BYTES = 256 * 1024
 STEP_BYTES = 256 * 1024
 STEP_TOKENS = 2_048
+_LONGEST = 1 << 62
 _SPACE = rb"[ \t\r\n]*+"
 _NUMBER = rb"-?+(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+(?:[eE][-+]?+[0-9]++)?+"
 _TEXT = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
@@ -31,7 +34,20 @@ _END = re.compile(rb"%b\]" % _SPACE)
 _SHAPE = re.compile(rb"%b:%b\[[-0-9, \t\r\n]{0,256}+\]" % (_SPACE, _SPACE))
 
 
-def skeleton(body: bytes) -> Generator[None, None, bytes]:
+@dataclass(frozen=True, slots=True)
+class Skeleton:
+    """What is left of a body, and where something was left out of it."""
+
+    data: bytes
+    cuts: tuple[tuple[int, int], ...]  # (behind it in `data`, by how much the body is longer up to there)
+
+    def in_body(self, position: int) -> int:
+        """The place in the body that a place in `data` is; not for one inside of what stands for an array."""
+        at = bisect_right(self.cuts, (position, _LONGEST))
+        return position + (self.cuts[at - 1][1] if at else 0)
+
+
+def skeleton(body: bytes) -> Generator[None, None, Skeleton]:
     """The body with `[]` for each array of numbers, texts or rows of these, except those named shape.
 
     Yields every 256 KiB or 2 048 tokens. It is valid JSON exactly where the body is, but for the escapes of
@@ -40,6 +56,7 @@ def skeleton(body: bytes) -> Generator[None, None, bytes]:
     """
     yield from _check_utf8(body)
     kept: list[bytes] = []
+    cuts: list[tuple[int, int]] = []
     kept_bytes = 0
     at = step_at = tokens = 0
     while at < len(body):
@@ -51,9 +68,12 @@ def skeleton(body: bytes) -> Generator[None, None, bytes]:
             kept.append(body[start:at])
         elif at < len(body):
             kept.append(body[start:at])
+            kept_bytes += at - start
             at, part = yield from _array(body, at)
             kept.append(part)
             kept_bytes += len(part)
+            if len(part) > 1:
+                cuts.append((kept_bytes, at - kept_bytes))
             start = at
         else:
             kept.append(body[start:at])
@@ -68,7 +88,7 @@ def skeleton(body: bytes) -> Generator[None, None, bytes]:
         if at - step_at > STEP_BYTES or tokens == STEP_TOKENS:
             step_at, tokens = at, 0
             yield
-    return b"".join(kept)
+    return Skeleton(b"".join(kept), tuple(cuts))
 
 
 def _behind_text(body: bytes, at: int) -> int:

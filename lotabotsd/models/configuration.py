@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from .facts import TensorFact
+from .scheduling import implied_inputs, judge_scheduling
 
-MAX_BATCH = 1_024
 MAX_INSTANCES = 64
 MAX_TENSORS = 64
 _TENSOR_NAME = re.compile(r"[A-Za-z0-9_./:-]{1,128}")
@@ -29,6 +29,10 @@ class Configuration:
     label_files: dict[str, str]  # output name → file name
     weights: str  # the file inside the version's directory
     message: Any  # the parsed ModelConfig, for writing variants
+    decoupled: bool = False  # any number of answers per request: streams only
+    sequences: bool = False  # keeps state between the requests of a sequence
+    priority_levels: int = 0
+    implied: frozenset[str] = frozenset()  # inputs that the scheduler fills
 
 
 def read_configuration(text: str) -> tuple[Configuration | None, list[str]]:
@@ -53,6 +57,10 @@ def read_configuration(text: str) -> tuple[Configuration | None, list[str]]:
             label_files={t.name: t.label_filename for t in message.output if t.label_filename},
             weights=message.default_model_filename or _default_weights(backend),
             message=message,
+            decoupled=message.model_transaction_policy.decoupled,
+            sequences=message.HasField("sequence_batching"),
+            priority_levels=message.dynamic_batching.priority_levels,
+            implied=implied_inputs(message),
         ),
         [],
     )
@@ -69,11 +77,34 @@ def judge_configuration(
         _identity(configuration, directory_name, allow_code),
         _tensors("input", configuration.message.input),
         _tensors("output", configuration.message.output),
-        _batching(configuration.message),
+        judge_scheduling(configuration.message),
         _instances(configuration.message, gpus),
         _dangers(configuration.message),
     )
     return [f"config.pbtxt: {problem}" for rule in rules for problem in rule]
+
+
+def served_versions(configuration: Configuration, present: list[int]) -> tuple[list[int], str]:
+    """Which of the versions `present` Triton serves, ascending, and what is wrong, or nothing.
+
+    Triton's own default is the highest alone; a package that holds more must say what it wants.
+    """
+    policy = configuration.message.version_policy
+    choice = policy.WhichOneof("policy_choice")
+    ordered = sorted(present)
+    if choice == "specific":
+        wanted = sorted(set(policy.specific.versions))
+    elif choice == "all":
+        wanted = ordered
+    else:
+        wanted = ordered[-(policy.latest.num_versions or 1) :]
+    absent = [version for version in wanted if version not in present]
+    if absent or not wanted:
+        return wanted, f"version_policy names {absent[0] if absent else 'no version'}, which is not there"
+    idle = [version for version in ordered if version not in wanted]
+    if idle:
+        return wanted, f"version_policy does not serve version {idle[0]}, which the package holds"
+    return wanted, ""
 
 
 def embedded_variant(configuration: Configuration, *, instances: int, threads: int) -> str:
@@ -138,23 +169,6 @@ def _tensors(kind: str, tensors: Any) -> Iterator[str]:
             yield f"{kind} {tensor.name!r} uses reshape, which is not supported"
         if kind == "output" and tensor.label_filename and not _PLAIN_FILE.fullmatch(tensor.label_filename):
             yield f"output {tensor.name!r}: label_filename must be a plain file name inside the package"
-
-
-def _batching(message: Any) -> Iterator[str]:
-    size = message.max_batch_size
-    if not 0 <= size <= MAX_BATCH:
-        yield f"max_batch_size must be from 0 to {MAX_BATCH}, not {size}"
-    if message.HasField("dynamic_batching"):
-        if size < 1:
-            yield "dynamic_batching needs max_batch_size of at least 1"
-        too_large = [n for n in message.dynamic_batching.preferred_batch_size if not 1 <= n <= max(size, 0)]
-        if too_large:
-            yield f"preferred_batch_size {too_large[0]} must be from 1 to max_batch_size"
-        if message.dynamic_batching.max_queue_delay_microseconds > 1_000_000:
-            yield "max_queue_delay_microseconds must be at most 1000000"
-    for other in ("sequence_batching", "ensemble_scheduling"):
-        if message.HasField(other):
-            yield f"{other} is not supported by this version"
 
 
 def _instances(message: Any, gpus: int) -> Iterator[str]:

@@ -103,6 +103,9 @@ class ModelFacts:
     labels: tuple[str, ...] = ()
     predict: PredictSpec | None = None
     ready: bool = False
+    decoupled: bool = False  # any number of answers per request: generate_stream, never infer
+    sequences: bool = False  # keeps state: requests need a sequence_id
+    priority_levels: int = 0  # of its queue, 1 the first; 0: it knows no priorities
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able, the shape that `from_dict` reads (policy.db holds it)."""
@@ -116,6 +119,9 @@ class ModelFacts:
             "labels": list(self.labels),
             "predict": None if self.predict is None else self.predict.to_dict(),
             "ready": self.ready,
+            "decoupled": self.decoupled,
+            "sequences": self.sequences,
+            "priority_levels": self.priority_levels,
         }
 
     @classmethod
@@ -132,4 +138,7 @@ class ModelFacts:
             labels=tuple(value["labels"]),
             predict=None if predict is None else PredictSpec.from_dict(predict),
             ready=value["ready"],
+            decoupled=value["decoupled"],
+            sequences=value["sequences"],
+            priority_levels=value["priority_levels"],
         )

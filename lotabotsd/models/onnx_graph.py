@@ -59,7 +59,7 @@ def compare(configuration: Configuration, graph: Graph) -> list[str]:
     """Everything in which a configuration does not fit the graph it serves."""
     batched = configuration.max_batch_size > 0
     problems = _compare_side("input", configuration.inputs, graph.inputs, batched)
-    told = {tensor.name for tensor in configuration.inputs}
+    told = {tensor.name for tensor in configuration.inputs} | configuration.implied
     problems += [
         f"the graph also needs the input {tensor.name!r}"
         for tensor in graph.inputs

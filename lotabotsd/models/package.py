@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import mmap
+import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from lotabotsd.foundation.errors import Code, LotaBotsError
 from lotabotsd.foundation.files import read_bounded
 
-from .configuration import Configuration, judge_configuration, read_configuration
+from .configuration import Configuration, judge_configuration, read_configuration, served_versions
 from .digest import file_digests
 from .facts import ModelFacts, PredictSpec, TensorFact
 from .manifest import Manifest, parse_manifest
@@ -20,6 +21,8 @@ CONFIGURATION = "config.pbtxt"
 MAX_MANIFEST_BYTES = 64 * 1024
 MAX_CONFIGURATION_BYTES = 256 * 1024
 MAX_LABEL_BYTES = 1024 * 1024
+MAX_VERSIONS = 8
+_VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +32,7 @@ class Package:
     directory: Path
     manifest: Manifest
     configuration: Configuration
-    version: str
+    versions: tuple[str, ...]  # all are served; ascending
     labels: tuple[str, ...]
 
     @property
@@ -38,21 +41,24 @@ class Package:
         return self.configuration.name
 
     @property
-    def weights(self) -> str:
-        """The path of the weights inside the package."""
-        return f"{self.version}/{self.configuration.weights}"
+    def weights(self) -> tuple[str, ...]:
+        """The path of each version's weights inside the package."""
+        return tuple(f"{version}/{self.configuration.weights}" for version in self.versions)
 
     def facts(self, digest: str) -> ModelFacts:
         """What others may know of this model once it is live under `digest`; not ready yet."""
         return ModelFacts(
             name=self.name,
-            versions=(self.version,),
+            versions=self.versions,
             digest=digest,
             max_batch_size=self.configuration.max_batch_size,
             inputs=self.configuration.inputs,
             outputs=self.configuration.outputs,
             labels=self.labels,
             predict=self.manifest.predict,
+            decoupled=self.configuration.decoupled,
+            sequences=self.configuration.sequences,
+            priority_levels=self.configuration.priority_levels,
         )
 
     @classmethod
@@ -75,12 +81,13 @@ class Package:
             predict = None if manifest is None else manifest.predict
             labels = _labels(directory, configuration, predict, problems)
         if manifest is not None and configuration is not None:
-            version = _version(manifest, configuration, problems)
+            versions = _versions(manifest, configuration, problems)
             problems += _judge_predict(manifest.predict, configuration)
             problems += _judge_canary(manifest, configuration)
-            problems += _judge_graph(directory / version / configuration.weights, configuration)
+            for version in versions:
+                problems += _judge_graph(directory / version / configuration.weights, configuration)
             if not problems:
-                return cls(directory, manifest, configuration, version, labels)
+                return cls(directory, manifest, configuration, versions, labels)
         raise LotaBotsError(
             Code.PACKAGE_INVALID, "\n  ".join([str(directory), *problems]), problems=tuple(problems)
         )
@@ -116,17 +123,24 @@ def _judge_files(directory: Path, manifest: Manifest) -> list[str]:
     return problems
 
 
-def _version(manifest: Manifest, configuration: Configuration, problems: list[str]) -> str:
-    """The one version of the package: the directory named by a number."""
-    versions = {PurePosixPath(entry.path).parts[0] for entry in manifest.files if "/" in entry.path}
-    numbers = sorted(version for version in versions if version.isdigit())
-    if len(numbers) != 1 or numbers[0].startswith("0"):
-        problems.append("a package holds one version, in a directory named by a number, as in 1/")
-        return "1"
-    weights = f"{numbers[0]}/{configuration.weights}"
-    if weights not in {entry.path for entry in manifest.files}:
-        problems.append(f"{weights} is not listed under [[files]] in package.toml")
-    return numbers[0]
+def _versions(manifest: Manifest, configuration: Configuration, problems: list[str]) -> tuple[str, ...]:
+    """The versions of the package: its directories named by a number. Each has its weights."""
+    parts = {PurePosixPath(entry.path).parts[0] for entry in manifest.files if "/" in entry.path}
+    numbers = {name for name in parts if name.isdigit()}
+    if not 1 <= len(numbers) <= MAX_VERSIONS or any(not _VERSION.fullmatch(name) for name in numbers):
+        problems.append(
+            f"a package holds 1 to {MAX_VERSIONS} versions, each in a directory named by a number, as in 1/"
+        )
+        return ()
+    served, wrong = served_versions(configuration, [int(name) for name in numbers])
+    if wrong:
+        problems.append(f"config.pbtxt: {wrong}")
+    listed = {entry.path for entry in manifest.files}
+    for number in sorted(numbers, key=int):
+        weights = f"{number}/{configuration.weights}"
+        if weights not in listed:
+            problems.append(f"{weights} is not listed under [[files]] in package.toml")
+    return tuple(str(version) for version in served)
 
 
 def _labels(
@@ -172,6 +186,8 @@ def _judge_predict(predict: PredictSpec | None, configuration: Configuration) ->
         )
     if len(configuration.inputs) > 1:
         problems.append("package.toml: predict feeds one input, and the model has more")
+    if configuration.sequences or configuration.decoupled:
+        problems.append("package.toml: predict asks once and gets one answer: no sequences, no decoupled")
     if target is None:
         problems.append(f"package.toml: predict.output {predict.output!r} is no output of config.pbtxt")
     elif target.datatype != "FP32" or len(target.dims) != 1:

@@ -105,6 +105,12 @@ def _write(package: Package, runtime: str, new: Path) -> None:
             f"{package.name} needs the backend {package.configuration.backend}, which is not embedded",
             hint="serve it with the container runtime",
         )
+    if runtime == "embedded" and package.configuration.backend == "onnxruntime" and not _plain(package):
+        raise LotaBotsError(
+            Code.PACKAGE_INVALID,
+            f"{package.name} schedules sequences or streams, which a graph cannot do embedded",
+            hint="bring code of its own (backend python), or serve it with the container runtime",
+        )
     new.mkdir(mode=0o755)
     for entry in package.manifest.files:
         _copy(package.directory / entry.path, new / entry.path)
@@ -114,12 +120,18 @@ def _write(package: Package, runtime: str, new: Path) -> None:
         text = embedded_variant(package.configuration, instances=settings.instances, threads=settings.threads)
         (new / CONFIGURATION).write_text(text, encoding="utf-8")
         code = resources.files("lotabotsd.models").joinpath("templates/model.py").read_bytes()
-        (new / package.version / "model.py").write_bytes(code)
+        for version in package.versions:
+            (new / version / "model.py").write_bytes(code)
     for path in new.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
         _sync(path)
     new.chmod(0o755)
     _sync(new)
+
+
+def _plain(package: Package) -> bool:
+    """Whether each request stands alone and has one answer."""
+    return not (package.configuration.sequences or package.configuration.decoupled)
 
 
 def _keep_previous(new: Path, target: Path, previous: Path) -> None:

@@ -2,6 +2,9 @@
 
 Floating-point inputs hold a fixed pattern, everything else zeros or empty texts. Where the package says what
 comes out of the pattern, that is compared: an answer of the right shape can still be nonsense.
+
+A model with sequences is asked in a sequence of its own, of one request. A decoupled model has no plain
+inference over HTTP: it is asked for a stream, whose beginning shows whether it answers at all.
 """
 
 from __future__ import annotations
@@ -21,6 +24,9 @@ _ELEMENT_BYTES = {
 }  # fmt: skip
 _FLOATS = {"FP32": "f", "FP64": "d"}
 MAX_TENSOR_BYTES = 64 * 1024 * 1024
+#: No client's: the gate gives them 63 bits or texts (gate/parameters.py).
+SEQUENCE_ID = (1 << 64) - 1
+_NO_JSON = ("FP16", "BF16")  # Triton takes them as bytes only
 TOLERANCE = 0.02  # half precision and other kernels stay well within it
 
 
@@ -43,6 +49,8 @@ class Canary:
 
     inputs: tuple[CanaryTensor, ...]
     outputs: tuple[CanaryTensor, ...]
+    sequence: bool = False
+    decoupled: bool = False
 
 
 def make_canary(
@@ -52,6 +60,8 @@ def make_canary(
     batched: bool,
     sizes: Mapping[str, tuple[int, ...]],
     expected: Mapping[str, tuple[float, ...]] | None = None,
+    sequence: bool = False,
+    decoupled: bool = False,
 ) -> Canary:
     """A canary of one row from dims without the batch dimension.
 
@@ -70,6 +80,8 @@ def make_canary(
     return Canary(
         tuple(whole(tensor, fill=True) for tensor in inputs),
         tuple(whole(tensor, fill=False) for tensor in outputs),
+        sequence,
+        decoupled,
     )
 
 
@@ -96,8 +108,38 @@ def canary_request(canary: Canary) -> tuple[bytes, int]:
             }
         )
     outputs = [{"name": tensor.name, "parameters": {"binary_data": True}} for tensor in canary.outputs]
-    head = json.dumps({"inputs": inputs, "outputs": outputs}, separators=(",", ":")).encode()
+    request: dict[str, Any] = {"inputs": inputs, "outputs": outputs}
+    if canary.sequence:
+        request["parameters"] = {"sequence_id": SEQUENCE_ID, "sequence_start": True, "sequence_end": True}
+    head = json.dumps(request, separators=(",", ":")).encode()
     return b"".join([head, *parts]), len(head)
+
+
+def stream_request(canary: Canary) -> bytes | None:
+    """The body of a generate_stream request, or None where the inputs cannot be said in its flat JSON.
+
+    Triton turns a number, a text or a list of them into a tensor of at most one dimension besides a batch of
+    one. Raises ValueError for a tensor of more than 64 MiB.
+    """
+    flat: dict[str, Any] = {}
+    for tensor in canary.inputs:
+        count = math.prod(tensor.shape)
+        if (
+            tensor.datatype in _NO_JSON
+            or any(size != 1 for size in tensor.shape[:-1])
+            or len(tensor.shape) > 2
+        ):
+            return None
+        if count * _ELEMENT_BYTES.get(tensor.datatype, 4) > MAX_TENSOR_BYTES:
+            raise ValueError(f"the canary of {tensor.name} would have {count} elements")
+        flat[tensor.name] = _json_values(tensor.datatype, count)
+    return json.dumps(flat, separators=(",", ":")).encode()
+
+
+def _json_values(datatype: str, count: int) -> list[Any]:
+    if datatype == "FP32":
+        return array("f", pattern(count)).tolist()
+    return [{"BOOL": False, "BYTES": ""}.get(datatype, 0)] * count
 
 
 @functools.lru_cache(maxsize=4)

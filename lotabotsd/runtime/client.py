@@ -14,11 +14,12 @@ from typing import Any
 
 from lotabotsd.foundation.errors import Code, LotaBotsError
 
-from .canary import Canary, canary_request, judge_canary
+from .canary import Canary, canary_request, judge_canary, stream_request
 from .command import SECRET_HEADER
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
+MAX_BEGINNING_BYTES = 16 * 1024
 _LENGTH = "content-length"
 _JSON_LENGTH = "inference-header-content-length"
 
@@ -102,6 +103,8 @@ class TritonClient:
 
         Raises OVERLOADED when its queue is full, RUNTIME_UNAVAILABLE, RUNTIME_TIMEOUT.
         """
+        if canary.decoupled:
+            return await self._stream_canary(name, canary)
         body, head_bytes = canary_request(canary)
         answer = await self._ask(
             "POST", f"/v2/models/{name}/infer", self._canary_seconds, body, {_JSON_LENGTH: str(head_bytes)}
@@ -113,6 +116,22 @@ class TritonClient:
         length = answer.headers.get(_JSON_LENGTH, "")
         return judge_canary(canary, answer.body, int(length) if length.isdigit() else len(answer.body))
 
+    async def _stream_canary(self, name: str, canary: Canary) -> str:
+        """Whether a stream begins well; the rest is cancelled by hanging up.
+
+        Triton sends the status with the first event, or at the end of a stream without any. Where the inputs
+        cannot be said in JSON, Triton's own word that the model is ready must do.
+        """
+        body = stream_request(canary)
+        if body is None:
+            answer = await self._ask("GET", f"/v2/models/{name}/ready", self._canary_seconds)
+            return "" if answer.status == 200 else "it is not ready"
+        path = f"/v2/models/{name}/generate_stream"
+        answer = await self._ask("POST", path, self._canary_seconds, body, beginning=True)
+        if answer.status == 503:
+            raise LotaBotsError(Code.OVERLOADED, _error_text(answer))
+        return "" if answer.status == 200 else _error_text(answer)
+
     async def _ask(
         self,
         method: str,
@@ -120,14 +139,18 @@ class TritonClient:
         timeout_seconds: float,
         body: bytes = b"",
         headers: dict[str, str] | None = None,
+        *,
+        beginning: bool = False,
     ) -> Answer:
+        """One request and its answer: whole, or of a stream the `beginning`, which may hold half an event."""
         sent = {"host": "triton", "connection": "close", _LENGTH: str(len(body)), **(headers or {})}
         if secret := self._secret():
             sent[SECRET_HEADER] = secret
         lines = "".join(f"{name}: {value}\r\n" for name, value in sent.items())
         try:
             async with asyncio.timeout(timeout_seconds):
-                return await self._exchange(f"{method} {path} HTTP/1.1\r\n{lines}\r\n".encode() + body)
+                request = f"{method} {path} HTTP/1.1\r\n{lines}\r\n".encode() + body
+                return await self._exchange(request, beginning)
         except TimeoutError as error:
             raise LotaBotsError(
                 Code.RUNTIME_TIMEOUT, f"{method} {path} had no answer in {timeout_seconds:g} s"
@@ -135,13 +158,17 @@ class TritonClient:
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError) as error:
             raise LotaBotsError(Code.RUNTIME_UNAVAILABLE, f"{method} {path}: {error}") from error
 
-    async def _exchange(self, request: bytes) -> Answer:
+    async def _exchange(self, request: bytes, beginning: bool) -> Answer:
         reader, writer = await asyncio.open_unix_connection(self._path, limit=MAX_HEAD_BYTES)
         try:
             writer.write(request)
             await writer.drain()
             head = await reader.readuntil(b"\r\n\r\n")
             status, headers = _parse_head(head)
+            if beginning:
+                return Answer(
+                    status, headers, await reader.read(MAX_BEGINNING_BYTES) if status != 200 else b""
+                )
             length = int(headers.get(_LENGTH, "0"))
             if not 0 <= length <= MAX_ANSWER_BYTES:
                 raise ValueError(f"an answer of {length} bytes")
@@ -175,7 +202,8 @@ def _json(answer: Answer) -> Any:
 def _error_text(answer: Answer) -> str:
     """Triton's own words; they may name paths, so they are for the administrator only."""
     try:
-        text = str(json.loads(answer.body)["error"])
+        shape = answer.body[answer.body.find(b"{") : answer.body.rfind(b"}") + 1]  # without an event's frame
+        text = str(json.loads(shape)["error"])
         return " ".join(text.partition("\n\nAt:\n")[0].split())[:1_000]  # without a Python traceback
     except (ValueError, KeyError, TypeError):
         return f"status {answer.status}"

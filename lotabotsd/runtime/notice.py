@@ -128,8 +128,13 @@ def model_answered(observed: Observed, model: DesiredModel, wrong: str, now_ns: 
 
 
 def model_unanswered(observed: Observed, model: DesiredModel, reason: str, now_ns: int) -> Observed:
-    """The canary was not answered in time. One that was ready may only be busy: it gets two more tries."""
+    """The canary was not answered in time. One that was ready may only be busy: it gets two more tries.
+
+    One with sequences may have no place free as long as clients keep theirs: that says nothing against it.
+    """
     seen = observed.models.get(model.name, ModelSeen())
+    if seen.status is ModelStatus.READY and model.canary.sequence:
+        return model_busy(observed, model, now_ns)
     if seen.status is ModelStatus.READY and seen.failures + 1 < PATIENCE:
         waiting = replace(seen, failures=seen.failures + 1, checked_at_ns=now_ns)
         return _with_model(observed, model.name, waiting)

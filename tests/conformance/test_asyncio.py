@@ -46,7 +46,7 @@ def test_a_newcomers_walk_through_the_server(both: Any) -> None:
             await client.get_model_metadata(MODEL, headers=headers),
             (config["name"], config["max_batch_size"], config["input"], config["output"]),
             sorted((await client.get_inference_statistics(MODEL, headers=headers))["model_stats"][0]),
-            (await client.get_model_repository_index(headers=headers))[0]["name"],
+            sorted(model["name"] for model in await client.get_model_repository_index(headers=headers)),
         ]
 
     bare, gated = answers(both, program)
@@ -95,6 +95,35 @@ def test_requests_at_the_same_time_get_their_own_answers(both: Any) -> None:
     assert [len(scores) for scores in gated] == list(sizes)
     for one, other in zip(bare, gated, strict=True):
         np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-6)
+
+
+def test_several_tensors_travel_in_every_mix_at_the_same_time(both: Any) -> None:
+    left = np.arange(8, dtype=np.int32).reshape(2, 4)
+    right = left[::-1].copy()
+    mixes = [(one, other) for one in (True, False) for other in (True, False)]
+
+    async def program(client: triton.InferenceServerClient, headers: dict[str, str]) -> Any:
+        async def ask(mix: tuple[bool, bool]) -> Any:
+            inputs, outputs = [], []
+            for name, array, out, binary in zip(
+                ("left", "right"), (left, right), ("sum", "difference"), mix, strict=True
+            ):
+                tensor = triton.InferInput(name, [2, 4], "INT32")
+                tensor.set_data_from_numpy(array, binary_data=binary)
+                inputs.append(tensor)
+                outputs.append(triton.InferRequestedOutput(out, binary_data=not binary))
+            result = await client.infer("add_sub", inputs, outputs=outputs, headers=dict(headers))
+            return (
+                result.get_response(),
+                result.as_numpy("sum").tolist(),
+                result.as_numpy("difference").tolist(),
+            )
+
+        return await asyncio.gather(*(ask(mix) for mix in mixes))
+
+    bare, gated = answers(both, program)
+    assert gated == bare
+    assert all(found[1:] == ((left + right).tolist(), (left - right).tolist()) for found in gated)
 
 
 def test_a_wrong_shape_is_an_error_that_says_the_right_one(both: Any) -> None:

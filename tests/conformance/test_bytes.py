@@ -10,6 +10,7 @@ import zlib
 from typing import Any
 
 import pytest
+from doors import post
 
 pytestmark = pytest.mark.required
 
@@ -18,17 +19,6 @@ OUTPUT = "fetch_name_0"
 ELEMENTS = 3 * 224 * 224
 # Of Triton's answer headers a client reads these; the others speak of the connection.
 TOLD = ("content-type", "inference-header-content-length")
-
-
-def post(side: Any, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers and body of one answer."""
-    connection = http.client.HTTPConnection(side.address, timeout=30)
-    connection.request("POST", path, body, {**side.headers, **headers})
-    response = connection.getresponse()
-    shown = {name.lower(): value for name, value in response.getheaders()}
-    answer = response.status, shown, response.read()
-    connection.close()
-    return answer
 
 
 def request_body(*, binary_out: bool, **more: Any) -> tuple[bytes, dict[str, str]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 
 from lotabotsd.daemon.models import LiveModels, bring_live, wanted_of
@@ -20,7 +22,7 @@ output [ {{ name: "y" data_type: TYPE_FP32 dims: [ 2 ] }} ]
 def enabled(tmp_path):
     """A configuration that enables these names, in this order."""
 
-    def enabled(*names: str):
+    def enabled(*names: str, more: str = ""):
         text = f"""
 [appliance]
 state_directory = "{tmp_path}/state"
@@ -28,6 +30,7 @@ run_directory = "{tmp_path}/run"
 [models]
 repository = "{tmp_path}/packages"
 enabled = [{", ".join(f'"{name}"' for name in names)}]
+{more}
 """
         config = parse(text.encode(), "test")
         for path, _ in config.paths.directories():
@@ -77,3 +80,25 @@ def test_models_are_prepared_again_only_when_the_allowance_changed(enabled) -> N
     assert [model.problem.code for model in models()] == [Code.FILE_UNREADABLE, Code.LICENCE_LIMIT]
     assert models.allow(2)
     assert [model.problem.code for model in models()] == [Code.FILE_UNREADABLE, Code.FILE_UNREADABLE]
+
+
+def test_a_package_with_its_own_code_goes_live_only_where_the_administrator_allows_code(
+    enabled, tmp_path
+) -> None:
+    package = tmp_path / "packages" / "own"
+    (package / "1").mkdir(parents=True)
+    (package / "1" / "model.py").write_text("class TritonPythonModel: ...")
+    text = CONFIGURATION.format(name="own").replace("onnxruntime", "python")
+    (package / "config.pbtxt").write_text(text + "sequence_batching { }")
+    manifest = 'format = 1\nname = "own"\ntitle = "t"\ntask = "t"\nlicence = "MIT"\n'
+    for path in ("1/model.py", "config.pbtxt"):
+        digest = hashlib.sha256((package / path).read_bytes()).hexdigest()
+        manifest += f'[[files]]\npath = "{path}"\nsha256 = "{digest}"\n'
+    (package / "package.toml").write_text(manifest + "[objective]\np99_milliseconds = 20\n")
+    (refused,) = bring_live(enabled("own"), allowed=0, gpus=0)
+    assert refused.problem is not None
+    assert "the administrator does not allow" in refused.problem.detail
+    (live,) = bring_live(enabled("own", more="allow_code = true"), allowed=0, gpus=0)
+    assert live.problem is None
+    assert live.wanted is not None
+    assert (live.wanted.canary.sequence, live.wanted.canary.decoupled) == (True, False)

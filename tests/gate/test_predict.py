@@ -8,6 +8,7 @@ import io
 import json
 import struct
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -248,3 +249,9 @@ def test_the_inference_request_carries_all_images_as_one_batch() -> None:
     header = json.loads(body[:length])
     assert header["inputs"][0]["shape"] == [2, 3, 2, 4]
     assert header["inputs"][0]["parameters"]["binary_data_size"] == len(body) - length == 192
+    assert "parameters" not in header
+
+
+def test_images_wait_in_the_key_s_band_where_the_model_has_levels() -> None:
+    body, length = infer_body(replace(MODEL, priority_levels=3), [bytes(96)], 2)
+    assert json.loads(body[:length])["parameters"] == {"priority": 2}

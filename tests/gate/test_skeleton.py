@@ -12,19 +12,23 @@ from hypothesis import strategies as st
 
 from lotabotsd.foundation.codes import Code
 from lotabotsd.foundation.errors import LotaBotsError
-from lotabotsd.gate.skeleton import MAX_KEPT_BYTES, STEP_BYTES, skeleton
+from lotabotsd.gate.skeleton import MAX_KEPT_BYTES, STEP_BYTES, Skeleton, skeleton
 
 
-def run(body: bytes) -> tuple[bytes, int]:
-    """The skeleton, and in how many steps it was made."""
+def whole(body: bytes) -> Skeleton:
+    """The skeleton."""
     steps = skeleton(body)
-    count = 1
     while True:
         try:
             next(steps)
         except StopIteration as end:
-            return end.value, count
-        count += 1
+            kept: Skeleton = end.value
+            return kept
+
+
+def run(body: bytes) -> tuple[bytes, int]:
+    """What is kept, and in how many steps it was made."""
+    return whole(body).data, sum(1 for _ in skeleton(body)) + 1
 
 
 def infer(data: str, shape: str = "[2, 3]") -> bytes:
@@ -124,6 +128,19 @@ def _outline(value: Any) -> Any:
             else []
         )
     return value
+
+
+@pytest.mark.parametrize("name", ['"id"', '"parameters"', '"é"'])
+def test_a_place_in_what_is_kept_is_found_in_the_body(name: str) -> None:
+    body = (
+        '{"a": [1, 2, 3], "é": [[4], [5]], "id": "x", "b": ["é", "y"], "parameters": {"timeout": 7}}'
+    ).encode()
+    kept = whole(body)
+    for at in (kept.data.index(name.encode()), kept.data.index(name.encode()) + len(name.encode())):
+        place = kept.in_body(at)
+        assert body[place : place + 2] == kept.data[at : at + 2]
+    assert kept.in_body(0) == 0
+    assert kept.in_body(len(kept.data)) == len(body)
 
 
 def test_large_bodies_are_read_in_many_steps() -> None:

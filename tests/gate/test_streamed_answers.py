@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import gzip
 import json
 import socket
@@ -217,3 +218,23 @@ def test_a_compressed_answer_is_asked_of_triton_and_passed_on(rig: Any) -> None:
         assert (answer.headers["content-encoding"], answer.body) == ("gzip", packed)
 
     story_on(rig, story)
+
+
+def test_a_failure_that_generate_calls_a_success_is_told_as_one_and_not_charged(rig: Any) -> None:
+    async def failing(path: bytes, head: bytes, body: bytes, writer: asyncio.StreamWriter) -> None:
+        words = b'{"error":"generate expects exactly 1 response, got 2 at /srv/model.py"}'
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(words), words))
+
+    async def story() -> None:
+        rig.handler = failing
+        answer = await rig.ask("POST", "/v2/models/m/generate", b'{"x": 1}', {"lotabots-receipt": "1"})
+        assert (answer.status, answer.json()["code"]) == (400, "stream_needed")
+        assert b"/srv" not in answer.body
+        claims = answer.headers["lotabots-receipt"].split(".")[1]
+        content = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))[
+            "x-lotabots-receipt"
+        ]
+        assert content["response"]["bytes"] == len(answer.body)
+
+    story_on(rig, story)
+    assert rig.outcomes() == {"model_error": 1}

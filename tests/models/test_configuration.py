@@ -70,7 +70,6 @@ def test_a_platform_names_its_backend() -> None:
         ("[ 3, 4, 4 ]", "[ 3, 4, 4 ] reshape { shape: [ 48 ] }", "reshape"),
         ("labels.txt", "../labels.txt", "label_filename must be a plain file name"),
         ("labels.txt", "/etc/passwd", "label_filename must be a plain file name"),
-        ("dynamic_batching", "sequence_batching {}\n#", "sequence_batching is not supported"),
         ("max_queue_delay_microseconds: 100", "max_queue_delay_microseconds: 1000001", "at most 1000000"),
     ],
 )

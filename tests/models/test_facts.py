@@ -18,6 +18,9 @@ FACTS = ModelFacts(
     labels=("cat", "dog"),
     predict=PredictSpec("pixels", "scores", 4, 4, mean=(0.1, 0.2, 0.3), std=(1.0, 2.0, 3.0)),
     ready=True,
+    decoupled=True,
+    sequences=True,
+    priority_levels=3,
 )
 
 
@@ -30,7 +33,9 @@ def test_a_model_without_predict_survives_too() -> None:
     assert ModelFacts.from_dict(json.loads(json.dumps(plain.to_dict()))) == plain
 
 
-@pytest.mark.parametrize("missing", ["name", "digest", "inputs", "predict", "ready"])
+@pytest.mark.parametrize(
+    "missing", ["name", "digest", "inputs", "predict", "ready", "decoupled", "sequences", "priority_levels"]
+)
 def test_a_missing_field_is_an_error_and_no_default(missing: str) -> None:
     value = FACTS.to_dict()
     del value[missing]

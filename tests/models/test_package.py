@@ -24,7 +24,7 @@ def problems_of(directory: Path) -> tuple[str, ...]:
 
 def test_a_right_package_is_loaded(tiny: Path) -> None:
     package = Package.load(tiny)
-    assert (package.name, package.version, package.weights) == ("tiny", "1", "1/model.onnx")
+    assert (package.name, package.versions, package.weights) == ("tiny", ("1",), ("1/model.onnx",))
     assert package.labels == ("cat", "dog")
     facts = package.facts("d" * 64)
     assert (facts.versions, facts.labels, facts.max_batch_size) == (("1",), ("cat", "dog"), 8)
@@ -96,11 +96,90 @@ def test_weights_that_are_no_onnx_are_refused(tiny: Path, sealed: Seal, damaged:
     assert any("no ONNX model" in problem for problem in problems_of(tiny))
 
 
-def test_two_versions_are_refused(tiny: Path, sealed: Seal) -> None:
-    (tiny / "2").mkdir()
-    (tiny / "2" / "model.onnx").write_bytes((tiny / "1" / "model.onnx").read_bytes())
+def with_versions(directory: Path, policy: str, *versions: str) -> None:
+    """The package with these versions of the same graph, and a version_policy."""
+    graph = (directory / "1" / "model.onnx").read_bytes()
+    for version in versions:
+        (directory / version).mkdir(exist_ok=True)
+        (directory / version / "model.onnx").write_bytes(graph)
+    path = directory / "config.pbtxt"
+    path.write_text(f"{path.read_text(encoding='utf-8')}\n{policy}\n", encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("policy", "versions", "served"),
+    [
+        ("", ("1",), ("1",)),
+        ("version_policy { all { } }", ("2", "10"), ("1", "2", "10")),
+        ("version_policy { latest { num_versions: 2 } }", ("2",), ("1", "2")),
+        ("version_policy { specific { versions: [ 7, 1 ] } }", ("7",), ("1", "7")),
+    ],
+)
+def test_the_versions_served_are_those_of_the_policy(
+    tiny: Path, sealed: Seal, policy: str, versions: tuple[str, ...], served: tuple[str, ...]
+) -> None:
+    with_versions(tiny, policy, *versions)
     sealed(tiny)
-    assert any("holds one version" in problem for problem in problems_of(tiny))
+    package = Package.load(tiny)
+    assert package.facts("").versions == package.versions == served
+    assert package.weights[-1] == f"{served[-1]}/model.onnx"
+
+
+@pytest.mark.parametrize(
+    ("policy", "versions", "told"),
+    [
+        ("", ("2",), "version_policy does not serve version 1"),
+        ("version_policy { specific { versions: [ 1, 3 ] } }", ("2",), "version_policy names 3"),
+        ("version_policy { specific { } }", (), "version_policy names no version"),
+        ("version_policy { specific { versions: [ 2 ] } }", ("2",), "does not serve version 1"),
+        ("version_policy { all { } }", ("02",), "versions, each in a directory named by a number"),
+        ("version_policy { all { } }", tuple("23456789"), "holds 1 to 8 versions"),
+    ],
+)
+def test_a_version_that_is_not_there_or_not_served_is_named(
+    tiny: Path, sealed: Seal, policy: str, versions: tuple[str, ...], told: str
+) -> None:
+    with_versions(tiny, policy, *versions)
+    sealed(tiny)
+    assert any(told in problem for problem in problems_of(tiny))
+
+
+def test_each_version_has_its_own_weights_and_they_are_judged(tiny: Path, sealed: Seal) -> None:
+    with_versions(tiny, "version_policy { all { } }", "2")
+    (tiny / "2" / "model.onnx").write_bytes(b"not a model")
+    sealed(tiny)
+    assert any(problem.startswith("2/model.onnx: it is no ONNX") for problem in problems_of(tiny))
+    (tiny / "2" / "model.onnx").rename(tiny / "2" / "other.onnx")
+    sealed(tiny)
+    assert any(problem.startswith("2/model.onnx is not listed") for problem in problems_of(tiny))
+
+
+def test_what_a_model_keeps_and_how_it_answers_is_in_its_facts(
+    tiny: Path, sealed: Seal, manifest_text: str, configuration_text: str
+) -> None:
+    text = configuration_text.partition("dynamic_batching")[0]
+    sequences = text + "sequence_batching { }\nmodel_transaction_policy { decoupled: true }"
+    (tiny / "config.pbtxt").write_text(sequences, encoding="utf-8")
+    sealed(tiny)
+    assert any("no sequences, no decoupled" in problem for problem in problems_of(tiny))
+    without_predict = manifest_text.partition("[predict]")[0] + "[objective]\np99_milliseconds = 20\n"
+    sealed(tiny, without_predict)
+    facts = Package.load(tiny).facts("")
+    assert (facts.sequences, facts.decoupled, facts.priority_levels) == (True, True, 0)
+    levels = text + "dynamic_batching { priority_levels: 3 default_priority_level: 2 }"
+    (tiny / "config.pbtxt").write_text(levels, encoding="utf-8")
+    sealed(tiny, without_predict)
+    facts = Package.load(tiny).facts("")
+    assert (facts.sequences, facts.decoupled, facts.priority_levels) == (False, False, 3)
+
+
+def test_code_of_its_own_needs_the_administrator(tiny: Path, sealed: Seal, configuration_text: str) -> None:
+    (tiny / "config.pbtxt").write_text(configuration_text.replace("onnxruntime", "python"), encoding="utf-8")
+    (tiny / "1" / "model.onnx").unlink()
+    (tiny / "1" / "model.py").write_text("print('hello')", encoding="utf-8")
+    sealed(tiny)
+    assert any("the administrator does not allow" in problem for problem in problems_of(tiny))
+    assert Package.load(tiny, allow_code=True).weights == ("1/model.py",)
 
 
 @pytest.mark.parametrize(

@@ -166,6 +166,52 @@ def test_a_tensorrt_plan_cannot_be_served_embedded(
     assert prepare(Package.load(tiny), "container", *directories).changed
 
 
+def test_a_package_with_code_of_its_own_goes_live_as_it_is(
+    tiny: Path, directories: tuple[Path, Path], sealed: Seal, configuration_text: str
+) -> None:
+    (tiny / "config.pbtxt").write_text(configuration_text.replace("onnxruntime", "python"), encoding="utf-8")
+    (tiny / "1" / "model.onnx").unlink()
+    (tiny / "1" / "model.py").write_text("print('hello')", encoding="utf-8")
+    sealed(tiny)
+    prepare(Package.load(tiny, allow_code=True), "embedded", *directories)
+    live = directories[1] / "tiny"
+    for name in ("config.pbtxt", "1/model.py"):
+        assert (live / name).read_bytes() == (tiny / name).read_bytes()
+
+
+def test_every_version_of_a_graph_gets_the_code_that_serves_it(
+    tiny: Path, directories: tuple[Path, Path], sealed: Seal
+) -> None:
+    shutil.copytree(tiny / "1", tiny / "2")
+    with (tiny / "config.pbtxt").open("a", encoding="utf-8") as file:
+        file.write("version_policy { all { } }")
+    sealed(tiny)
+    assert prepare(Package.load(tiny), "embedded", *directories).facts.versions == ("1", "2")
+    live = directories[1] / "tiny"
+    assert (live / "2" / "model.py").read_bytes() == (live / "1" / "model.py").read_bytes() != b""
+
+
+@pytest.mark.parametrize(
+    "scheduling", ["sequence_batching { }", "model_transaction_policy { decoupled: true }"]
+)
+def test_a_graph_with_sequences_or_streams_needs_the_container_runtime(
+    tiny: Path,
+    directories: tuple[Path, Path],
+    sealed: Seal,
+    configuration_text: str,
+    manifest_text: str,
+    scheduling: str,
+) -> None:
+    text = configuration_text.partition("dynamic_batching")[0] + scheduling
+    (tiny / "config.pbtxt").write_text(text, encoding="utf-8")
+    sealed(tiny, manifest_text.partition("[predict]")[0] + "[objective]\np99_milliseconds = 20\n")
+    with pytest.raises(LotaBotsError) as refused:
+        prepare(Package.load(tiny), "embedded", *directories)
+    assert refused.value.code is Code.PACKAGE_INVALID
+    assert "backend python" in refused.value.hint
+    assert prepare(Package.load(tiny), "container", *directories).changed
+
+
 def test_a_missing_staging_directory_is_an_error_with_its_path(
     tiny: Path, directories: tuple[Path, Path]
 ) -> None:

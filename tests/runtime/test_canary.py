@@ -11,7 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lotabotsd.runtime.canary import CanaryTensor, canary_request, judge_canary, make_canary, pattern
+from lotabotsd.runtime.canary import (
+    SEQUENCE_ID,
+    Canary,
+    CanaryTensor,
+    canary_request,
+    judge_canary,
+    make_canary,
+    pattern,
+    stream_request,
+)
 
 CANARY = make_canary(
     (CanaryTensor("x", "FP32", (3, -1)), CanaryTensor("t", "BYTES", (1,))),
@@ -46,6 +55,37 @@ def test_the_request_holds_the_pattern_and_empty_texts() -> None:
     head = json.loads(body[:head_bytes])
     assert [tensor["parameters"]["binary_data_size"] for tensor in head["inputs"]] == [60, 4]
     assert body[head_bytes:] == pattern(15) + bytes(4)
+
+
+def test_a_model_with_sequences_is_asked_in_one_of_its_own_that_ends_at_once() -> None:
+    body, head_bytes = canary_request(make_canary(CANARY.inputs, (), batched=False, sizes={}, sequence=True))
+    asked = json.loads(body[:head_bytes])["parameters"]
+    assert asked == {"sequence_id": SEQUENCE_ID, "sequence_start": True, "sequence_end": True}
+    assert 1 << 63 <= SEQUENCE_ID < 1 << 64  # the gate's ids for clients end below
+    assert "parameters" not in json.loads(canary_request(CANARY)[0][: canary_request(CANARY)[1]])
+
+
+def test_a_stream_is_asked_for_in_flat_json() -> None:
+    tensors = (
+        CanaryTensor("x", "FP32", (1, 3)),
+        CanaryTensor("n", "INT64", (2,)),
+        CanaryTensor("b", "BOOL", (1,)),
+        CanaryTensor("t", "BYTES", (1, 1)),
+    )
+    asked = json.loads(stream_request(Canary(tensors, ())) or b"")
+    assert asked == {"x": [2.0, 1.9921875, 1.984375], "n": [0, 0], "b": [False], "t": [""]}
+
+
+@pytest.mark.parametrize(
+    ("datatype", "shape"), [("FP32", (2, 3)), ("FP32", (1, 1, 3)), ("FP16", (1,)), ("BF16", (1,))]
+)
+def test_what_flat_json_cannot_say_is_no_stream_request(datatype: str, shape: tuple[int, ...]) -> None:
+    assert stream_request(Canary((CanaryTensor("x", datatype, shape),), ())) is None
+
+
+def test_a_stream_request_that_would_be_huge_is_refused() -> None:
+    with pytest.raises(ValueError, match="would have"):
+        stream_request(Canary((CanaryTensor("x", "INT64", (1 << 30,)),), ()))
 
 
 def test_golden_pattern() -> None:

@@ -28,6 +28,7 @@ class World:
         self.path = directory / "http.sock"
         self.script: dict[str, Any] = {"models": MODELS}
         self.asked: list[tuple[str, str]] = []
+        self.streamed: list[Any] = []
         self.client = TritonClient(
             self.path,
             lambda: "s3cret",
@@ -49,6 +50,7 @@ class World:
                     except LotaBotsError as error:
                         found.append((error.code, error.detail))
             self.asked = triton.asked
+            self.streamed = triton.streamed
             return found
 
         return asyncio.run(ask())
@@ -128,6 +130,32 @@ def test_a_full_queue_is_told_apart_from_a_broken_model(world: World) -> None:
     world.script["infer"] = {"m": ["busy"]}
     _, busy = world.run(world.client.load("m"), world.client.canary("m", CANARY))
     assert busy == (Code.OVERLOADED, "Exceeds maximum queue size")
+
+
+STREAM = Canary(
+    (CanaryTensor("count", "INT32", (1,)), CanaryTensor("text", "BYTES", (1,))), (), decoupled=True
+)
+
+
+def test_a_decoupled_model_is_asked_for_a_stream_and_its_beginning_counts(world: World) -> None:
+    world.script["stream"] = {"m": ["ok", "error: Stub process is not healthy", "busy", "hang"]}
+    ask = world.client.canary
+    found = world.run(world.client.load("m"), *(ask("m", STREAM) for _ in range(4)))
+    assert found[1:3] == ["", "Stub process is not healthy"]
+    assert found[3] == (Code.OVERLOADED, "Exceeds maximum queue size")
+    assert found[4][0] is Code.RUNTIME_TIMEOUT
+    assert world.streamed == [{"count": [0], "text": [""]}] * 4
+
+
+def test_a_decoupled_model_whose_inputs_are_no_json_is_believed_when_triton_calls_it_ready(
+    world: World,
+) -> None:
+    half = Canary((CanaryTensor("x", "FP16", (1,)),), (), decoupled=True)
+    missing, _, ready = world.run(
+        world.client.canary("m", half), world.client.load("m"), world.client.canary("m", half)
+    )
+    assert (missing, ready) == ("it is not ready", "")
+    assert world.streamed == []
 
 
 def test_a_server_that_hangs_is_given_up_in_time(world: World) -> None:

@@ -5,6 +5,7 @@ The script is a dictionary; every list of outcomes is used up in order, and its 
     {"live":   ["ok" | "hang" | "error" | "die"],
      "load":   {"NAME": ["ok" | "error: TEXT" | "hang" | "die"]},
      "infer":  {"NAME": ["ok" | "error: TEXT" | "busy" | "nan" | "cut" | "hang" | "die"]},
+     "stream": {"NAME": ["ok" | "error: TEXT" | "busy" | "hang"]},
      "models": {"NAME": [["scores", "FP32", [-1, 4]], …]},      the outputs that an inference gives
      "start":  {"say": "a line", "exit": 1},                    as a process only
      "ignore_term": "a line to say"}                            as a process only; else SIGTERM ends it
@@ -56,6 +57,7 @@ class TritonSimulator:
         self._used: dict[str, int] = {}
         self.states: dict[str, tuple[str, str]] = {}
         self.asked: list[tuple[str, str]] = []
+        self.streamed: list[Any] = []  # the bodies of generate_stream
 
     async def __aenter__(self) -> TritonSimulator:
         self._server = await asyncio.start_unix_server(self._serve, self._path)
@@ -125,6 +127,11 @@ class TritonSimulator:
                 return answer(200, {"model_stats": [{"name": name, "inference_count": len(self.asked)}]})
             case ["v2", "models", name, "infer"] if method == "POST":
                 return await self._infer(name, headers, body)
+            case ["v2", "models", name, "generate_stream"] if method == "POST":
+                self.streamed.append(json.loads(body))
+                return await self._stream(name)
+            case ["v2", "models", name, "ready"]:
+                return answer(200 if self.states.get(name, ("", ""))[0] == "READY" else 400, None)
         return answer(404, {"error": "not found"})
 
     async def _act(self, outcome: str) -> str:
@@ -166,6 +173,17 @@ class TritonSimulator:
         request = json.loads(body[:json_bytes])
         rows = request["inputs"][0]["shape"][0]
         return infer_answer(name, self._script.get("models", {}).get(name, []), rows, outcome)
+
+    async def _stream(self, name: str) -> bytes:
+        """The first event of a stream that has no end; an error that comes first gives its status."""
+        outcome = await self._act(self._outcome("stream", name))
+        if outcome == "busy":
+            return answer(503, {"error": "Exceeds maximum queue size"})
+        wrong = outcome.removeprefix("error: ") if outcome != "ok" else ""
+        event = json.dumps({"error": wrong} if wrong else {"index": 0})
+        chunk = f"data: {event}\n\n"
+        head = f"HTTP/1.1 {400 if wrong else 200} Simulated\r\nTransfer-Encoding: chunked\r\n\r\n"
+        return f"{head}{len(chunk):x}\r\n{chunk}\r\n".encode()
 
 
 def index_row(name: str, state: str, reason: str) -> dict[str, str]:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,8 +80,8 @@ class Process:
 class Appliance:
     """One appliance: its folder and configuration, its processes, its commands and its gate."""
 
-    def __init__(self, **gate: int | float) -> None:
-        """`gate` holds keys of the configuration's section of that name."""
+    def __init__(self, *, packages: Sequence[Path] = (), **gate: int | float) -> None:
+        """`packages` are live too, and may bring code; `gate` holds keys of the configuration's section."""
         # Not pytest's folder: a Unix socket's path has room for 107 bytes only.
         self.folder = Path(tempfile.mkdtemp(prefix="lotabots-test-"))
         self.state = self.folder / "state"
@@ -92,12 +92,18 @@ class Appliance:
         self.control_socket = self.run / "control" / "control.sock"
         self.triton_http = self.run / "triton" / "http.sock"
         self._started: list[subprocess.Popen[bytes]] = []
+        repository = self.folder / "packages"
+        repository.mkdir()
+        for package in (ROOT / "model_repository" / MODEL, *packages):
+            (repository / package.name).symlink_to(package)
+        self.models = [MODEL, *(package.name for package in packages)]
         self.config.write_text(
             f'[appliance]\nname = "test"\nstate_directory = "{self.state}"\nrun_directory = "{self.run}"\n'
             f'[gate]\nlisten = "127.0.0.1:{self.port}"\n'
             + "".join(f"{name} = {value}\n" for name, value in gate.items())
             + f'[runtime]\npython = "{runtime_python()}"\nprobe_seconds = 0.25\n'
-            f'[models]\nrepository = "{ROOT}/model_repository"\nenabled = ["{MODEL}"]\n'
+            f'[models]\nrepository = "{repository}"\nenabled = {json.dumps(self.models)}\n'
+            f"allow_code = {json.dumps(bool(packages))}\n"
             "[usage]\ndrain_seconds = 0.25\n"
         )
 
