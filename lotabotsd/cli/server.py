@@ -77,8 +77,9 @@ def gate(config_path: Path, inherited: tuple[str, ...]) -> int:
 def runtime(config_path: Path, inherited: tuple[str, ...]) -> int:
     """Run the runtime helper: starts and stops Triton when the daemon asks, with fixed verbs."""
     from .listeners import passed_on
-    from .runtime import run_helper
+    from .runtime import refuse_untrusted, run_helper
 
+    refuse_untrusted(config_path)
     config = _begin(config_path, "runtime")
     return run_helper(config, [listener for _, listener in passed_on(inherited)])
 

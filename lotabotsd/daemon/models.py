@@ -58,7 +58,7 @@ def _bring_one(config: Config, name: str, gpus: int, exceeded: int | None) -> En
         if exceeded is not None:
             raise LotaBotsError(Code.LICENCE_LIMIT, f"it allows {exceeded} live models")
         package = Package.load(Path(config.models.repository) / name, gpus=gpus)
-        prepared = prepare(package, config.runtime.kind, paths.staged_models, paths.live_models)
+        prepared = prepare(package, config.runtime.variant, paths.staged_models, paths.live_models)
     except LotaBotsError as error:
         log.error("model %s does not go live: %s", name, error, extra={"model": name})
         return EnabledModel(name, problem=error)

@@ -16,6 +16,7 @@ SECRET_HEADER = "x-lotabots-runtime"  # noqa: S105 - the header's name
 RESTRICTED = ("model-repository", "trace", "logging", "shared-memory")
 GRPC_PORT = 8001
 MAX_SOCKET_PATH = 107  # bytes in sun_path(7) without the final zero
+_SECRET_OPTIONS = ("http-restricted-api", "grpc-restricted-protocol")
 _FLAG = re.compile(r"^\s*--([a-z][a-z0-9-]+)", re.MULTILINE)
 
 
@@ -31,7 +32,8 @@ class RunSpec:
     exit_timeout_seconds: int
     max_input_bytes: int
     shared_memory_prefix: str
-    secret: str
+    secret: str  # empty: the options that carry it are added by whoever starts it
+    gpus: bool = False
 
 
 def flags_in_help(text: str) -> frozenset[str]:
@@ -62,7 +64,6 @@ def command_line(server: Path, spec: RunSpec, known_flags: Collection[str]) -> l
                 f"{path} is longer than {MAX_SOCKET_PATH} bytes",
                 hint="choose a shorter appliance.run_directory",
             )
-    restricted = ",".join(RESTRICTED)
     needed: list[tuple[str, str]] = [
         ("model-repository", str(spec.repository)),
         ("backend-directory", str(spec.backends)),
@@ -74,8 +75,7 @@ def command_line(server: Path, spec: RunSpec, known_flags: Collection[str]) -> l
         ("grpc-address", f"unix:{spec.grpc_socket}"),
         ("grpc-port", str(GRPC_PORT)),
         ("metrics-address", f"unix:{spec.metrics_socket}"),
-        ("http-restricted-api", f"{restricted}:{SECRET_HEADER}={spec.secret}"),
-        ("grpc-restricted-protocol", f"{restricted}:{SECRET_HEADER}={spec.secret}"),
+        *(restricted_options(spec.secret) if spec.secret else ()),
         ("exit-timeout-secs", str(spec.exit_timeout_seconds)),
         ("backend-config", f"python,shm-region-prefix-name={spec.shared_memory_prefix}"),
     ]
@@ -86,13 +86,18 @@ def command_line(server: Path, spec: RunSpec, known_flags: Collection[str]) -> l
         ("allow-gpu-metrics", "false"),
         ("http-max-input-size", str(spec.max_input_bytes)),
         ("model-load-thread-count", "1"),
-        ("pinned-memory-pool-byte-size", "0"),
+        *(() if spec.gpus else (("pinned-memory-pool-byte-size", "0"),)),
     ]
-    missing = [name for name, _ in needed if name not in known_flags]
+    missing = [name for name in (*(name for name, _ in needed), *_SECRET_OPTIONS) if name not in known_flags]
     if missing:
         raise LotaBotsError(Code.RUNTIME_MISSING, f"{server} has no option --{missing[0]}")
     chosen = needed + [(name, value) for name, value in wanted if name in known_flags]
     return [str(server), *(f"--{name}={value}" if value else f"--{name}" for name, value in chosen)]
+
+
+def restricted_options(secret: str) -> list[tuple[str, str]]:
+    """The options that close the restricted APIs to everybody without the secret."""
+    return [(option, f"{','.join(RESTRICTED)}:{SECRET_HEADER}={secret}") for option in _SECRET_OPTIONS]
 
 
 def environment(python: Path, libraries: tuple[Path, ...]) -> dict[str, str]:

@@ -17,6 +17,7 @@ SHELL = (
     "scripts/setup-environment",
     "scripts/lock",
     ".ci/run",
+    "installer/compose/build-cpu-image",
 )
 TAKES_OPTIONS = ("scripts/demo", "scripts/test", "scripts/check", "scripts/setup-environment")
 
