@@ -84,6 +84,15 @@ def runtime(config_path: Path, inherited: tuple[str, ...]) -> int:
     return run_helper(config, [listener for _, listener in passed_on(inherited)])
 
 
+@lotabotsd.command(short_help="Run the relay to a Triton on loopback TCP.")
+@with_config
+def relay(config_path: Path) -> int:
+    """Run the relay: Triton's Unix sockets, passed on to 127.0.0.1 (runtime.transport = "tcp")."""
+    from .relay import run_relay
+
+    return run_relay(_begin(config_path, "relay"))
+
+
 @lotabotsd.command(short_help="Run all three here: for the demo, tests and development.")
 @with_config
 @click.option("--once-ready", is_flag=True, help="Stop again as soon as everything is ready.")

@@ -140,6 +140,8 @@ class RuntimeConfig:
     allow_pull: bool = False
     backend: str = key("package", _one_of("package", "python"))
     gpus: tuple[str, ...] = key((), _gpus)
+    transport: str = key("unix", _one_of("unix", "tcp"))
+    tcp_port: int = key(8_000, _between(1_024, 65_533))
     engine_socket: str = key("/run/docker.sock", _plain_path)
     user: str = key("lotabots-triton", _user_name)
     memory_bytes: int = key(8 << 30, _between(256 << 20, 1 << 44))
@@ -274,6 +276,8 @@ def _together(config: Config) -> list[tuple[tuple[str, str], str]]:
     if bool(runtime.image_archive) != bool(runtime.image_archive_sha256):
         given = "image_archive" if runtime.image_archive else "image_archive_sha256"
         found.append((("runtime", given), "runtime.image_archive and its sha256 must be given together"))
+    if runtime.transport == "tcp" and runtime.kind != "container":
+        found.append((("runtime", "transport"), "runtime.transport tcp is for the container runtime alone"))
     if runtime.allow_pull and "@" not in runtime.image:
         found.append((("runtime", "allow_pull"), "runtime.image must be NAME@sha256:... to be pulled"))
     return found

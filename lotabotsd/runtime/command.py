@@ -34,6 +34,7 @@ class RunSpec:
     shared_memory_prefix: str
     secret: str  # empty: the options that carry it are added by whoever starts it
     gpus: bool = False
+    tcp_port: int = 0  # other than 0: HTTP, gRPC and metrics on 127.0.0.1, on this port and the two after it
 
 
 def flags_in_help(text: str) -> frozenset[str]:
@@ -71,10 +72,7 @@ def command_line(server: Path, spec: RunSpec, known_flags: Collection[str]) -> l
         ("exit-on-error", "false"),
         ("strict-readiness", "true"),
         ("disable-auto-complete-config", ""),
-        ("http-address", f"unix:{spec.http_socket}"),
-        ("grpc-address", f"unix:{spec.grpc_socket}"),
-        ("grpc-port", str(GRPC_PORT)),
-        ("metrics-address", f"unix:{spec.metrics_socket}"),
+        *(_on_loopback(spec.tcp_port) if spec.tcp_port else _on_sockets(spec)),
         *(restricted_options(spec.secret) if spec.secret else ()),
         ("exit-timeout-secs", str(spec.exit_timeout_seconds)),
         ("backend-config", f"python,shm-region-prefix-name={spec.shared_memory_prefix}"),
@@ -93,6 +91,22 @@ def command_line(server: Path, spec: RunSpec, known_flags: Collection[str]) -> l
         raise LotaBotsError(Code.RUNTIME_MISSING, f"{server} has no option --{missing[0]}")
     chosen = needed + [(name, value) for name, value in wanted if name in known_flags]
     return [str(server), *(f"--{name}={value}" if value else f"--{name}" for name, value in chosen)]
+
+
+def _on_sockets(spec: RunSpec) -> list[tuple[str, str]]:
+    return [
+        ("http-address", f"unix:{spec.http_socket}"),
+        ("grpc-address", f"unix:{spec.grpc_socket}"),
+        ("grpc-port", str(GRPC_PORT)),
+        ("metrics-address", f"unix:{spec.metrics_socket}"),
+    ]
+
+
+def _on_loopback(port: int) -> list[tuple[str, str]]:
+    options = []
+    for number, name in enumerate(("http", "grpc", "metrics")):
+        options += [(f"{name}-address", "127.0.0.1"), (f"{name}-port", str(port + number))]
+    return options
 
 
 def restricted_options(secret: str) -> list[tuple[str, str]]:

@@ -58,6 +58,7 @@ class Settings:
     exit_timeout_seconds: int
     stop_timeout_seconds: int
     max_input_bytes: int
+    tcp_port: int  # 0: Unix sockets, and no network
 
     @property
     def name(self) -> str:
@@ -97,6 +98,7 @@ def settings_from(config: Config, uid: int, gid: int) -> Settings:
         exit_timeout_seconds=max(1, int(runtime.drain_seconds)),
         stop_timeout_seconds=max(1, int(runtime.stop_timeout_seconds)),
         max_input_bytes=config.gate.max_body_bytes + _HEADER_ROOM_BYTES,
+        tcp_port=runtime.tcp_port if runtime.transport == "tcp" else 0,
     )
 
 
@@ -113,6 +115,7 @@ def run_spec(settings: Settings) -> RunSpec:
         shared_memory_prefix="lotabots-",  # /dev/shm is the container's own
         secret="",
         gpus=bool(settings.gpus),
+        tcp_port=settings.tcp_port,
     )
 
 
@@ -129,14 +132,15 @@ def specification(
     """One run of Triton. `image_id` is what `settings.image` was found to be: the engine looks nothing up."""
     labels = {LABEL_RUN: run_id, LABEL_SPECIFICATION: settings.digest}
     whole = _walls(settings, image_id, entry(), command, labels)
-    whole["HostConfig"] |= {
-        "DeviceRequests": device_requests(settings.gpus, facts),
-        "Mounts": [
-            _mount(settings.models, MODELS, read_only=True),
-            _mount(settings.sockets, SOCKETS, read_only=False),
-            _mount(f"{settings.secrets}/{run_id}", SECRET, read_only=True),
-        ],
-    }
+    mounts = [
+        _mount(settings.models, MODELS, read_only=True),
+        _mount(f"{settings.secrets}/{run_id}", SECRET, read_only=True),
+    ]
+    if settings.tcp_port:
+        whole["HostConfig"]["NetworkMode"] = "host"  # its loopback is where the relay can reach Triton
+    else:
+        mounts.append(_mount(settings.sockets, SOCKETS, read_only=False))
+    whole["HostConfig"] |= {"DeviceRequests": device_requests(settings.gpus, facts), "Mounts": mounts}
     return whole
 
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import pwd
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
@@ -56,20 +57,37 @@ class ContainerBench(Bench):
         self.name = settings_from(self.config, *account(self.config)).name
         self.log = folder / "helper.log"
         self._process: subprocess.Popen[bytes] | None = None
+        self._relay: subprocess.Popen[bytes] | None = None
 
     def start_helper(self) -> None:
         """As systemd does."""
+        self._process = process = self._start("runtime")
+        wait_for(lambda: process.poll() is not None or self._listens(), HELPER_SECONDS, "the helper listens")
+        assert process.poll() is None, self.log.read_text()
+
+    def start_relay(self) -> None:
+        """As systemd does."""
+        self._relay = process = self._start("relay")
+        last = self.paths.triton_metrics
+        wait_for(lambda: process.poll() is not None or is_served(last), HELPER_SECONDS, "the relay listens")
+        assert process.poll() is None, self.log.read_text()
+
+    def end_relay(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Its exit code."""
+        assert self._relay is not None
+        self._relay.send_signal(number)
+        return self._relay.wait(HELPER_SECONDS)
+
+    def _start(self, verb: str) -> subprocess.Popen[bytes]:
         program = "from lotabotsd.cli.server import main; main()"
         with self.log.open("ab") as log:
-            self._process = process = subprocess.Popen(
-                [sys.executable, "-c", program, "runtime", "--config", str(self.config_file)],
+            return subprocess.Popen(
+                [sys.executable, "-c", program, verb, "--config", str(self.config_file)],
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
             )
-        wait_for(lambda: process.poll() is not None or self._listens(), HELPER_SECONDS, "the helper listens")
-        assert process.poll() is None, self.log.read_text()
 
     def end_helper(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Its exit code."""
@@ -81,6 +99,8 @@ class ContainerBench(Bench):
         """Nothing stays."""
         if self._process is not None and self._process.poll() is None:
             self.end_helper(signal.SIGKILL)
+        if self._relay is not None and self._relay.poll() is None:
+            self.end_relay(signal.SIGKILL)
         if self.engine.answers():
             for found in self.engine.client.containers(all=True):
                 self.engine.client.remove_container(found["Id"], force=True)
@@ -111,6 +131,12 @@ class ContainerBench(Bench):
         except LotaBotsError as error:  # a failure of the engine is an answer too
             return error.code is not Code.HELPER_UNAVAILABLE
         return True
+
+
+def is_served(path: Path) -> bool:
+    """Whether somebody listens on a Unix socket."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
 
 
 def _toml(value: object) -> str:

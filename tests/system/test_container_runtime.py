@@ -7,7 +7,6 @@ import json
 import pwd
 import shutil
 import signal
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 import pytest
 from container_bench import GATE_GROUP, USER, ContainerBench
-from container_engine import ContainerEngine, cpu_image, require_engine
+from container_engine import ContainerEngine
 from cpu_image import Saved
 from embedded_bench import request_of, scores, turned, until
 from whole_appliance import MODEL, wait_for
@@ -29,31 +28,6 @@ from lotabotsd.runtime.supervisor import Supervisor
 pytestmark = pytest.mark.required
 GPU = "GPU-00000000-1111-2222-3333-444444444444"
 SOCKETS = ("http.sock", "grpc.sock:8001", "metrics.sock")
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[ContainerEngine]:
-    require_engine()
-    engine = ContainerEngine()
-    try:
-        engine.start()
-        yield engine
-    finally:
-        engine.stop()
-
-
-@pytest.fixture(scope="module")
-def image(engine: ContainerEngine) -> Saved:
-    return cpu_image(engine)
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="lotabots-bench-"))  # short: sockets are in it
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
@@ -84,33 +58,41 @@ def pulls(engine: ContainerEngine) -> list[Any]:
     return list(events)
 
 
-# These two come first: the image is not in the engine yet.
-def test_an_image_that_is_not_here_is_not_pulled(folder: Path, engine: ContainerEngine, image: Saved) -> None:
+@pytest.fixture
+def empty(engine: ContainerEngine, image: Saved) -> ContainerEngine:
+    """The engine without the image."""
+    for found in engine.client.images(quiet=True):
+        engine.client.remove_image(found, force=True)
+    assert engine.client.images() == []
+    return engine
+
+
+def test_an_image_that_is_not_here_is_not_pulled(folder: Path, empty: ContainerEngine, image: Saved) -> None:
     for name in (image.image, f"registry.invalid/triton@{image.image}"):
-        failure = refused(folder, engine, image, image=name, image_archive="", image_archive_sha256="")
+        failure = refused(folder, empty, image, image=name, image_archive="", image_archive_sha256="")
         assert failure.code is Code.IMAGE_MISSING
         assert name in failure.detail
         shutil.rmtree(folder)
     allowed = f"registry.invalid/triton@{image.image}"
     failure = refused(
-        folder, engine, image, image=allowed, image_archive="", image_archive_sha256="", allow_pull=True
+        folder, empty, image, image=allowed, image_archive="", image_archive_sha256="", allow_pull=True
     )
     assert failure.code is Code.ENGINE_REFUSED  # it tried: there is no such registry
-    assert engine.client.images() == []
+    assert empty.client.images() == []
 
 
 def test_an_archive_of_another_digest_or_with_another_image_is_not_loaded(
-    folder: Path, engine: ContainerEngine, image: Saved
+    folder: Path, empty: ContainerEngine, image: Saved
 ) -> None:
     other = "0" * 64
-    failure = refused(folder, engine, image, image_archive_sha256=other)
+    failure = refused(folder, empty, image, image_archive_sha256=other)
     assert failure.code is Code.IMAGE_DIGEST_MISMATCH
     assert image.archive_sha256 in failure.detail
     shutil.rmtree(folder)
-    failure = refused(folder, engine, image, image=f"sha256:{other}")
+    failure = refused(folder, empty, image, image=f"sha256:{other}")
     assert failure.code is Code.IMAGE_DIGEST_MISMATCH
     assert image.image in failure.detail
-    assert engine.client.images() == []
+    assert empty.client.images() == []
 
 
 def test_loaded_from_its_archive_it_serves_and_nothing_was_pulled(

@@ -220,6 +220,20 @@ def test_the_container_runtimes_helper_reaches_the_engine_and_is_root_in_name_al
     assert int(walls["capabilities"]["CapEff"], 16) == int(walls["capabilities"]["CapBnd"], 16) == 0
 
 
+def test_the_relay_has_loopback_and_tritons_sockets_and_nothing_else(walled: WalledAppliance) -> None:
+    within = partial(walled.within, "lotabots-relay.service")
+    allowed(within(("create", f"{RUN}/triton"), ("family", "AF_INET")))
+    elsewhere = (
+        ("read", POLICY),
+        ("read", PEPPER),
+        ("connect", CONTROL),
+        ("connect", HELPER),
+        ("read", TABLE),
+    )
+    not_network = [each for each in FORBIDDEN if each != ("family", "AF_INET")]
+    refused(within(*PRIVATE, *elsewhere, ("create", f"{STATE}/models/live"), *not_network))
+
+
 # -- Triton
 def test_triton_reads_the_live_models_and_nothing_else(walled: WalledAppliance) -> None:
     model = f"{STATE}/models/live/{MODEL}"
