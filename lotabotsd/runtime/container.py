@@ -9,6 +9,7 @@ import pwd
 import secrets
 import time
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from lotabotsd.foundation.config import Config
@@ -49,6 +50,7 @@ class _Run:
     secret: str
     told_to_stop: bool = False
     heard_until: str = ""  # the moment of the last line that was passed on
+    ended: ExitFacts | None = None
     end_told: bool = False
 
 
@@ -127,9 +129,11 @@ class ContainerRuntime:
     async def logs(self) -> dict[str, Any]:
         """Triton's last lines, of this run or of the one that ended."""
         await self._look()
-        if self._run is None:
+        run = self._run
+        if run is None:
             return {"lines": []}
-        said = await asyncio.to_thread(self._engine.lines, self._run.container_id, MAX_LINES)
+        async with self._looking:
+            said = await asyncio.to_thread(self._hear, run, all_again=True)
         return {"lines": fit_lines([text for _, text in said])}
 
     # ---- looking -------------------------------------------------------------------------------------
@@ -150,12 +154,14 @@ class ContainerRuntime:
             gone = "it was stopped" if run.told_to_stop else "its container was removed by somebody"
             kind = ExitKind.STOPPED if run.told_to_stop else ExitKind.KILLED
             return self._ended(run, ExitFacts(137, kind, gone))
-        lines = self._hear(run)
         if found.running:
+            self._hear(run)
             return RunFacts(run.run_id, running=True, pid=found.pid, secret=run.secret)
         if found.status == "created":
             return RunFacts(run.run_id, running=False, pid=0, secret="", exit=None)
-        return self._ended(run, _explained(run, found, lines))
+        if run.ended is None:
+            run.ended = _explained(run, found, [text for _, text in self._hear(run, all_again=True)])
+        return self._ended(run, run.ended)
 
     def _adopted(self, found: Container) -> _Run | None:
         """The run before us, if it is ours and as we would start it; else nothing: ours is removed then."""
@@ -172,15 +178,16 @@ class ContainerRuntime:
         self._engine.remove(found.container_id)
         return None
 
-    def _hear(self, run: _Run) -> list[str]:
-        """Its last lines; those not heard yet are passed on."""
-        said = self._engine.lines(run.container_id, MAX_LINES)
+    def _hear(self, run: _Run, *, all_again: bool = False) -> list[tuple[str, str]]:
+        """Its newest lines, or all that are kept; those not heard yet are passed on."""
+        since = 0 if all_again else _whole_seconds(run.heard_until)
+        said = self._engine.lines(run.container_id, MAX_LINES, since)
+        said = [(moment, text.replace(run.secret, "…") if run.secret else text) for moment, text in said]
         for moment, text in said:
             if moment > run.heard_until:
                 pass_on(text)
-        if said:
-            run.heard_until = max(run.heard_until, said[-1][0])
-        return [text for _, text in said]
+        run.heard_until = max([run.heard_until, *(moment for moment, _ in said)])
+        return said
 
     def _ended(self, run: _Run, ended: ExitFacts) -> RunFacts:
         if not run.end_told:
@@ -262,8 +269,8 @@ class ContainerRuntime:
                 return
             if not emptied:
                 async with self._looking:
-                    lines = await asyncio.to_thread(self._hear, run)
-                emptied = any(EMPTIED in line for line in lines)
+                    said = await asyncio.to_thread(self._hear, run)
+                emptied = any(EMPTIED in text for _, text in said)
                 if emptied:
                     deadline = min(deadline, time.monotonic() + self._unloading_seconds)
             if time.monotonic() >= deadline:
@@ -292,6 +299,11 @@ def account(config: Config) -> tuple[int, int]:
             hint="make the users: systemd-sysusers, with systemd/sysusers.d/lotabots.conf",
         )
     return found.pw_uid, found.pw_gid
+
+
+def _whole_seconds(moment: str) -> int:
+    """Unix time of an RFC 3339 moment in UTC, cut to seconds; 0 for none."""
+    return int(datetime.fromisoformat(f"{moment[:19]}+00:00").timestamp()) if moment else 0
 
 
 def _explained(run: _Run, found: Container, lines: list[str]) -> ExitFacts:

@@ -19,6 +19,7 @@ from .container_specification import EngineFacts
 LOOK_SECONDS = 4.0  # for what only looks; two of them fit into the helper's answer
 WORK_SECONDS = 60.0  # for what creates, starts or removes
 IMAGE_SECONDS = 1_800.0  # for a pause in the loading of an image; some have tens of gigabytes
+MAX_LINE_CHARACTERS = 1_000
 _OLDEST_API = (1, 41)  # Docker 20.10
 
 
@@ -127,15 +128,20 @@ class Engine:
             error=str(state.get("Error", "")),
         )
 
-    def lines(self, container_id: str, newest: int) -> list[tuple[str, str]]:
-        """Its last lines, each with the moment (RFC 3339, nanoseconds) at which it was said."""
+    def lines(self, container_id: str, newest: int, since_seconds: int = 0) -> list[tuple[str, str]]:
+        """Its last lines, each with the moment (RFC 3339, nanoseconds, UTC) at which it was said.
+
+        `since_seconds` (Unix time) leaves out those before it; a line is cut at MAX_LINE_CHARACTERS.
+        """
         with self._asking(LOOK_SECONDS) as client:
             try:
-                said = client.logs(container_id, timestamps=True, tail=newest)
+                since = {"since": since_seconds} if since_seconds else {}
+                said = client.logs(container_id, timestamps=True, tail=newest, **since)
             except docker.errors.NotFound:
                 return []
         lines = bytes(said).decode(errors="replace").splitlines()
-        return [(moment, text.rstrip()) for moment, _, text in (line.partition(" ") for line in lines)]
+        parts = (line.partition(" ") for line in lines)
+        return [(moment, text.rstrip()[:MAX_LINE_CHARACTERS]) for moment, _, text in parts]
 
     def signal(self, container_id: str, name: str) -> None:
         """Tell its first process something; nothing when it is gone."""
@@ -183,6 +189,7 @@ class Engine:
                 timeout=int(timeout_seconds),
                 user_agent="lotabotsd",
             )
+            client.trust_env = False  # no proxy of the environment lies before a Unix socket
             if _numbers(str(client.api_version)) < _OLDEST_API:
                 raise LotaBotsError(
                     Code.ENGINE_REFUSED,

@@ -77,6 +77,8 @@ def test_values_arrive_in_their_types() -> None:
          "c.toml:2: runtime.image_archive and its sha256 must be given together"),
         (f"[runtime]\nimage = 'sha256:{'0' * 64}'\nallow_pull = true\n",
          "c.toml:3: runtime.image must be NAME@sha256:... to be pulled"),
+        ("[runtime]\n\ntransport = 'tcp'\n",
+         "c.toml:3: runtime.transport tcp is for the container runtime alone"),
         ("[runtime]\ngpus = ['0']\n",
          "c.toml:2: runtime.gpus must be UUIDs, as nvidia-smi -L shows them: GPU-... or MIG-..., not ['0']"),
         ("[runtime]\nuser = 'root'\n",

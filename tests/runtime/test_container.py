@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine_in_memory import IMAGE, EngineInMemory, World
+from engine_in_memory import IMAGE, EngineInMemory, World, said_at
 
 from lotabotsd.foundation.errors import Code, LotaBotsError
 from lotabotsd.runtime.container import ContainerRuntime, account
@@ -116,7 +116,7 @@ def test_a_shell_that_cannot_begin_is_a_configuration_error(world: World) -> Non
         helper = world.helper()
         await helper.start()
         found = world.ours.container_id
-        world.engine.said[found] = [("2", "lotabots-entry: 6: exec: /opt/tritonserver: not found")]
+        world.engine.said[found] = [(said_at(2), "lotabots-entry: 6: exec: /opt/tritonserver: not found")]
         world.engine.change(found, status="exited", pid=0, exit_code=127)
         return facts(await helper.inspect())
 
@@ -159,7 +159,7 @@ def test_once_no_request_is_in_flight_it_need_not_use_up_the_whole_timeout(
     async def story() -> RunFacts:
         helper = ContainerRuntime(world.config, world.engine, world.settings, unloading_seconds=0)  # type: ignore[arg-type]
         await helper.start()
-        world.engine.said[world.ours.container_id] = [("2", f"I1126 {EMPTIED}")]
+        world.engine.said[world.ours.container_id] = [(said_at(2), f"I1126 {EMPTIED}")]
         return facts(await helper.stop())
 
     assert run(story).exit.kind is ExitKind.STOPPED
@@ -234,3 +234,22 @@ def test_as_root_a_user_for_triton_must_exist(world: World, name: str) -> None:
     with pytest.raises(LotaBotsError) as failure:
         account(config)
     assert failure.value.code is Code.CONFIG_INVALID
+
+
+def test_lines_are_passed_on_once_and_without_the_secret(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def story() -> list[str]:
+        helper = world.helper()
+        started = facts(await helper.start())
+        found = world.ours.container_id
+        world.engine.said[found] = [(said_at(2), f"E1126 x.cc:1] the secret {started.secret}")]
+        for _ in range(3):
+            await helper.inspect()
+        return list((await helper.logs())["lines"])
+
+    with caplog.at_level("WARNING"):
+        lines = run(story)
+    assert lines == ["E1126 x.cc:1] the secret …"]
+    assert [record.getMessage() for record in caplog.records] == ["triton: E1126 x.cc:1] the secret …"]
+    assert world.engine.since[-2] > 1_700_000_000  # only what is new is asked for

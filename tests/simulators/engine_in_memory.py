@@ -21,6 +21,11 @@ OPTIONS = (
 )
 
 
+def said_at(second: int) -> str:
+    """A moment as the engine writes it."""
+    return f"2026-11-26T12:00:{second:02}.000000001Z"
+
+
 class EngineInMemory:
     """Containers that run until they are told to end; images that are here, or come from an archive."""
 
@@ -32,6 +37,7 @@ class EngineInMemory:
         self.specifications: dict[str, dict[str, Any]] = {}
         self.said: dict[str, list[tuple[str, str]]] = {}
         self.signals: list[str] = []
+        self.since: list[int] = []
         self.pulled: list[str] = []
         self.away = False
         self.ends_on_term = True
@@ -63,7 +69,7 @@ class EngineInMemory:
         container_id = f"c{self.made}"
         self.containers[name] = Container(container_id, whole["Labels"], "created", 0, 0, False, "")
         self.specifications[name] = whole
-        self.said[container_id] = [("1", f"  --{option} <text>") for option in OPTIONS]
+        self.said[container_id] = [(said_at(1), f"  --{option} <text>") for option in OPTIONS]
         return container_id
 
     def start(self, container_id: str) -> None:
@@ -77,7 +83,8 @@ class EngineInMemory:
         found = self.containers.get(name)
         return found or next((c for c in self.containers.values() if c.container_id == name), None)
 
-    def lines(self, container_id: str, newest: int) -> list[tuple[str, str]]:
+    def lines(self, container_id: str, newest: int, since_seconds: int = 0) -> list[tuple[str, str]]:
+        self.since.append(since_seconds)
         return self.said.get(container_id, [])[-newest:]
 
     def signal(self, container_id: str, name: str) -> None:
