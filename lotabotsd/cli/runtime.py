@@ -7,8 +7,11 @@ import os
 import pwd
 import signal
 import socket
+from pathlib import Path
 
 from lotabotsd.foundation.config import Config
+from lotabotsd.foundation.errors import Code, LotaBotsError
+from lotabotsd.foundation.files import refuse_foreign
 from lotabotsd.foundation.sockets import bind_unix, sd_notify
 from lotabotsd.runtime.helper import serve_helper
 
@@ -20,6 +23,21 @@ def run_helper(config: Config, listeners: list[socket.socket]) -> int:
     listener = listeners[0] if listeners else bind_unix(config.paths.helper_socket, mode=0o660)
     asyncio.run(_serve(config, listener))
     return 0
+
+
+def refuse_untrusted(config_path: Path) -> None:
+    """What is started comes from the configuration: nobody else may write it, or put another one there.
+
+    A file that is missing is told later, with the others. Raises CONFIG_INVALID.
+    """
+    resolved = config_path.resolve()
+    try:
+        for path in (resolved, resolved.parent):
+            refuse_foreign(path.stat(), path)
+    except OSError:
+        return
+    except LotaBotsError as error:
+        raise LotaBotsError(Code.CONFIG_INVALID, error.detail, hint=error.hint) from error
 
 
 def allowed_uids() -> frozenset[int]:

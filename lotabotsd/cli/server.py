@@ -77,10 +77,20 @@ def gate(config_path: Path, inherited: tuple[str, ...]) -> int:
 def runtime(config_path: Path, inherited: tuple[str, ...]) -> int:
     """Run the runtime helper: starts and stops Triton when the daemon asks, with fixed verbs."""
     from .listeners import passed_on
-    from .runtime import run_helper
+    from .runtime import refuse_untrusted, run_helper
 
+    refuse_untrusted(config_path)
     config = _begin(config_path, "runtime")
     return run_helper(config, [listener for _, listener in passed_on(inherited)])
+
+
+@lotabotsd.command(short_help="Run the relay to a Triton on loopback TCP.")
+@with_config
+def relay(config_path: Path) -> int:
+    """Run the relay: Triton's Unix sockets, passed on to 127.0.0.1 (runtime.transport = "tcp")."""
+    from .relay import run_relay
+
+    return run_relay(_begin(config_path, "relay"))
 
 
 @lotabotsd.command(short_help="Run all three here: for the demo, tests and development.")

@@ -27,9 +27,9 @@ from lotabotsd.foundation.errors import Code, Exit, LotaBotsError
 from lotabotsd.foundation.sockets import bind_tcp, bind_unix
 from lotabotsd.gate.parent import bind_listeners
 
-START_ORDER = ("runtime", "serve", "gate")
-STOP_ORDER = ("gate", "serve", "runtime")
-NAMES = {"runtime": "runtime", "serve": "daemon", "gate": "gate"}
+START_ORDER = ("relay", "runtime", "serve", "gate")
+STOP_ORDER = ("gate", "serve", "runtime", "relay")
+NAMES = {"relay": "relay", "runtime": "runtime", "serve": "daemon", "gate": "gate"}
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 10.0
 STEADY_SECONDS = 30.0  # a child that lived this long starts again with the shortest pause
@@ -116,6 +116,8 @@ class _Up:
                 "gate", config_path, [("gate", each) for each in gate], config.gate.drain_seconds + margin
             ),
         }
+        if config.runtime.transport == "tcp":
+            self._children["relay"] = self._child("relay", config_path, [], margin)
 
     def _child(
         self, verb: str, config_path: Path, inherited: list[tuple[str, socket.socket]], stop_seconds: float
@@ -132,7 +134,7 @@ class _Up:
         _tell(f"everything runs as uid {os.getuid()}; for production use the systemd units")
         keepers = []
         try:
-            for verb in START_ORDER:
+            for verb in filter(self._children.__contains__, START_ORDER):
                 await self._start(self._children[verb])
                 keepers.append(asyncio.create_task(self._keep(self._children[verb])))
             await self._until_ready()
@@ -142,7 +144,7 @@ class _Up:
             for keeper in keepers:
                 keeper.cancel()
             await asyncio.gather(*keepers, return_exceptions=True)
-            for verb in STOP_ORDER:
+            for verb in filter(self._children.__contains__, STOP_ORDER):
                 await self._end(self._children[verb])
             for each in self._sockets:
                 each.close()

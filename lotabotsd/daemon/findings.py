@@ -42,6 +42,9 @@ def _runtime(runtime: Status) -> Iterator[Finding]:
     fix = runtime["next_step"] or "look at journalctl -u lotabotsd -u lotabots-runtime"
     if not runtime["helper_answers"]:
         yield _finding("error", "helper_unavailable", f"the runtime helper does not answer: {problem}", fix)
+    elif runtime["trouble"]:
+        severity = "warning" if runtime["trouble"] == "image_loading" else "error"
+        yield _finding(severity, runtime["trouble"], problem, fix)
     elif state == "held":
         yield _finding("error", "runtime_unavailable", f"Triton is {state}: {problem}", fix)
     elif state == "backing_off":
@@ -53,7 +56,7 @@ def _runtime(runtime: Status) -> Iterator[Finding]:
             "note",
             "runtime_embedded",
             "the embedded runtime is for evaluation: an old Triton, without GPU",
-            "not for production; the container runtime comes with a later release",
+            'not for production: set runtime.kind = "container"',
         )
 
 

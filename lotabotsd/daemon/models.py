@@ -60,7 +60,7 @@ def _bring_one(config: Config, name: str, gpus: int, exceeded: int | None) -> En
         package = Package.load(
             Path(config.models.repository) / name, gpus=gpus, allow_code=config.models.allow_code
         )
-        prepared = prepare(package, config.runtime.kind, paths.staged_models, paths.live_models)
+        prepared = prepare(package, config.runtime.variant, paths.staged_models, paths.live_models)
     except LotaBotsError as error:
         log.error("model %s does not go live: %s", name, error, extra={"model": name})
         return EnabledModel(name, problem=error)

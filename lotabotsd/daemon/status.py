@@ -80,6 +80,7 @@ def _runtime(appliance: Appliance) -> dict[str, Any]:
         "version": seen.version,
         "failures": seen.failures,
         "helper_answers": seen.helper_answers,
+        "trouble": seen.trouble,
         "detail": seen.problem,
         "next_step": seen.next_step,
     }

@@ -235,6 +235,24 @@ CATALOGUE: dict[Code, Entry] = {
         "install it: pip install 'lotabotsd[embedded]', or load the image",
         500,
     ),
+    Code.IMAGE_MISSING: _e(
+        "the container image is not here",
+        "load it: docker load -i ARCHIVE, or name the archive in runtime.image_archive",
+        500,
+    ),
+    Code.IMAGE_DIGEST_MISMATCH: _e(
+        "the container image is not the one configured",
+        "fetch the archive again, and compare its digests with those delivered apart",
+        500,
+        Exit.SIGNATURE,
+    ),
+    Code.IMAGE_LOADING: _e("the container image is being loaded", "wait: Triton is started after it", 503),
+    Code.ENGINE_UNAVAILABLE: _e(
+        "the container engine does not answer", "start it: systemctl start docker", 503
+    ),
+    Code.ENGINE_REFUSED: _e(
+        "the container engine refused", "mend what it names; journalctl -u docker says more", 500
+    ),
     Code.HELPER_UNAVAILABLE: _e(
         "the runtime helper does not answer", "start it: systemctl start lotabots-runtime", 503
     ),

@@ -37,17 +37,36 @@ def _host_port(value: str) -> str | None:
     return None
 
 
-def _runtime_kind(value: str) -> str | None:
-    if value == "container":
-        return "is not part of this release: use embedded (the container runtime comes with a later one)"
-    return _one_of("embedded")(value)
-
-
 def _plain_path(value: str) -> str | None:
     # Triton starts its Python stub through a shell line without quotes.
     if value and not re.fullmatch(r"/[A-Za-z0-9._+@=:,/-]*", value):
         return "must be an absolute path without white space or shell characters"
     return None
+
+
+def _absolute_path(value: str) -> str | None:
+    return None if not value or value.startswith("/") else "must be an absolute path"
+
+
+def _image(value: str) -> str | None:
+    # A tag can be moved to other contents, a digest cannot.
+    if not value or re.fullmatch(r"([a-z0-9][a-z0-9._:/-]{0,255}@)?sha256:[0-9a-f]{64}", value):
+        return None
+    return "must be NAME@sha256:..., or the image's id, sha256:..., with 64 digits"
+
+
+def _user_name(value: str) -> str | None:
+    fits = re.fullmatch(r"[a-z_][a-z0-9_-]{0,31}", value) and value != "root"
+    return None if fits else "must be the name of a user other than root"
+
+
+def _sha256(value: str) -> str | None:
+    return None if re.fullmatch(r"([0-9a-f]{64})?", value) else "must be 64 hexadecimal digits in lower case"
+
+
+def _gpus(value: tuple[str, ...]) -> str | None:
+    fits = all(re.fullmatch(r"(GPU|MIG)-[0-9a-f-]{36}", each) for each in value)
+    return None if fits else "must be UUIDs, as nvidia-smi -L shows them: GPU-... or MIG-..."
 
 
 def _workers(value: int | str) -> str | None:
@@ -113,13 +132,30 @@ class GateConfig:
 class RuntimeConfig:
     """`[runtime]`"""
 
-    kind: str = key("embedded", _runtime_kind)
+    kind: str = key("embedded", _one_of("embedded", "container"))
     python: str = key("", _plain_path)
-    image: str = ""
+    image: str = key("", _image)
+    image_archive: str = key("", _absolute_path)
+    image_archive_sha256: str = key("", _sha256)
+    allow_pull: bool = False
+    backend: str = key("package", _one_of("package", "python"))
+    gpus: tuple[str, ...] = key((), _gpus)
+    transport: str = key("unix", _one_of("unix", "tcp"))
+    tcp_port: int = key(8_000, _between(1_024, 65_533))
+    engine_socket: str = key("/run/docker.sock", _plain_path)
+    user: str = key("lotabots-triton", _user_name)
+    memory_bytes: int = key(8 << 30, _between(256 << 20, 1 << 44))
+    shared_memory_bytes: int = key(1 << 30, _between(16 << 20, 1 << 40))
+    max_processes: int = key(4_096, _between(64, 65_536))
     start_timeout_seconds: float = key(120.0, _between(1, 3_600))
     drain_seconds: float = key(30.0, _between(0, 3_600))
     stop_timeout_seconds: float = key(45.0, _between(1, 3_600))
     probe_seconds: float = key(1.0, _between(0.1, 60))
+
+    @property
+    def variant(self) -> str:
+        """How models are prepared: "embedded" (for Triton's Python backend), or "container" (as packaged)."""
+        return "embedded" if self.kind == "embedded" or self.backend == "python" else "container"
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,10 +262,28 @@ def parse(data: bytes, name: str) -> Config:
             problems.append((line, f"{section} must be a section, [{section}]"))
         else:
             sections[section] = _section(hints[section], section, content, lines, problems)
-    if problems:
-        shown = [f"{name}:{line}: {problem}" for line, problem in sorted(problems)]
-        raise LotaBotsError(Code.CONFIG_INVALID, "\n  ".join(["", *shown]), problems=shown)
-    return Config(**sections)
+    if not problems:
+        config = Config(**sections)
+        problems = [(lines.get(where, 1), problem) for where, problem in _together(config)]
+        if not problems:
+            return config
+    shown = [f"{name}:{line}: {problem}" for line, problem in sorted(problems)]
+    raise LotaBotsError(Code.CONFIG_INVALID, "\n  ".join(["", *shown]), problems=shown)
+
+
+def _together(config: Config) -> list[tuple[tuple[str, str], str]]:
+    """What is wrong only with two keys side by side, each with the key that is to be mended."""
+    runtime, found = config.runtime, []
+    if runtime.kind == "container" and not runtime.image:
+        found.append((("runtime", "kind"), "runtime.image must be given for the container runtime"))
+    if bool(runtime.image_archive) != bool(runtime.image_archive_sha256):
+        given = "image_archive" if runtime.image_archive else "image_archive_sha256"
+        found.append((("runtime", given), "runtime.image_archive and its sha256 must be given together"))
+    if runtime.transport == "tcp" and runtime.kind != "container":
+        found.append((("runtime", "transport"), "runtime.transport tcp is for the container runtime alone"))
+    if runtime.allow_pull and "@" not in runtime.image:
+        found.append((("runtime", "allow_pull"), "runtime.image must be NAME@sha256:... to be pulled"))
+    return found
 
 
 def _section(

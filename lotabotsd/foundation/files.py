@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 from pathlib import Path
 
 from .errors import Code, LotaBotsError
@@ -51,3 +52,21 @@ def read_bounded(path: Path, limit_bytes: int) -> bytes:
     if len(data) > limit_bytes:
         raise LotaBotsError(Code.FILE_UNREADABLE, f"{path} is larger than {limit_bytes} bytes")
     return data
+
+
+def refuse_foreign(status: os.stat_result, path: Path) -> None:
+    """Nobody else may be able to change what decides what we start: a plain file, or the directory around it.
+
+    As root: root's own, and no group's. Else, in development: root's or ours, and not for everybody to write.
+    In a directory with the sticky bit nobody can replace another's file. Raises FILE_UNREADABLE.
+    """
+    root = os.geteuid() == 0
+    owners, closed = ({0}, 0o022) if root else ({0, os.geteuid()}, 0o002)
+    folder = stat.S_ISDIR(status.st_mode)
+    open_to_others = status.st_mode & closed and not (folder and status.st_mode & stat.S_ISVTX)
+    if not (folder or stat.S_ISREG(status.st_mode)) or status.st_uid not in owners or open_to_others:
+        raise LotaBotsError(
+            Code.FILE_UNREADABLE,
+            f"{path} must belong to {'root' if root else 'root or us'}, and nobody else may write it",
+            hint=f"chown root {path} && chmod go-w {path}",
+        )

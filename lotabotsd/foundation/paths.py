@@ -112,6 +112,11 @@ class Paths:
     def triton_metrics(self) -> Path:
         return self.triton / "metrics.sock"
 
+    @property
+    def run_secrets(self) -> Path:
+        """The secret of each container run; the helper's alone (0700)."""
+        return self.run / "runtime"
+
     def directories(self) -> list[tuple[Path, int]]:
         """Every directory with its mode, parents first, as tmpfiles.d and `lotabotsd up` make them."""
         return [
@@ -130,4 +135,5 @@ class Paths:
             (self.run / "helper", 0o750),
             (self.run / "gate", 0o770),
             (self.triton, 0o2770),
+            (self.run_secrets, 0o700),
         ]

@@ -16,6 +16,7 @@ SECRET_HEADER = "x-lotabots-runtime"  # noqa: S105 - the header's name
 RESTRICTED = ("model-repository", "trace", "logging", "shared-memory")
 GRPC_PORT = 8001
 MAX_SOCKET_PATH = 107  # bytes in sun_path(7) without the final zero
+_SECRET_OPTIONS = ("http-restricted-api", "grpc-restricted-protocol")
 _FLAG = re.compile(r"^\s*--([a-z][a-z0-9-]+)", re.MULTILINE)
 
 
@@ -31,7 +32,9 @@ class RunSpec:
     exit_timeout_seconds: int
     max_input_bytes: int
     shared_memory_prefix: str
-    secret: str
+    secret: str  # empty: the options that carry it are added by whoever starts it
+    gpus: bool = False
+    tcp_port: int = 0  # other than 0: HTTP, gRPC and metrics on 127.0.0.1, on this port and the two after it
 
 
 def flags_in_help(text: str) -> frozenset[str]:
@@ -62,7 +65,6 @@ def command_line(server: Path, spec: RunSpec, known_flags: Collection[str]) -> l
                 f"{path} is longer than {MAX_SOCKET_PATH} bytes",
                 hint="choose a shorter appliance.run_directory",
             )
-    restricted = ",".join(RESTRICTED)
     needed: list[tuple[str, str]] = [
         ("model-repository", str(spec.repository)),
         ("backend-directory", str(spec.backends)),
@@ -70,12 +72,8 @@ def command_line(server: Path, spec: RunSpec, known_flags: Collection[str]) -> l
         ("exit-on-error", "false"),
         ("strict-readiness", "true"),
         ("disable-auto-complete-config", ""),
-        ("http-address", f"unix:{spec.http_socket}"),
-        ("grpc-address", f"unix:{spec.grpc_socket}"),
-        ("grpc-port", str(GRPC_PORT)),
-        ("metrics-address", f"unix:{spec.metrics_socket}"),
-        ("http-restricted-api", f"{restricted}:{SECRET_HEADER}={spec.secret}"),
-        ("grpc-restricted-protocol", f"{restricted}:{SECRET_HEADER}={spec.secret}"),
+        *(_on_loopback(spec.tcp_port) if spec.tcp_port else _on_sockets(spec)),
+        *(restricted_options(spec.secret) if spec.secret else ()),
         ("exit-timeout-secs", str(spec.exit_timeout_seconds)),
         ("backend-config", f"python,shm-region-prefix-name={spec.shared_memory_prefix}"),
     ]
@@ -86,13 +84,34 @@ def command_line(server: Path, spec: RunSpec, known_flags: Collection[str]) -> l
         ("allow-gpu-metrics", "false"),
         ("http-max-input-size", str(spec.max_input_bytes)),
         ("model-load-thread-count", "1"),
-        ("pinned-memory-pool-byte-size", "0"),
+        *(() if spec.gpus else (("pinned-memory-pool-byte-size", "0"),)),
     ]
-    missing = [name for name, _ in needed if name not in known_flags]
+    missing = [name for name in (*(name for name, _ in needed), *_SECRET_OPTIONS) if name not in known_flags]
     if missing:
         raise LotaBotsError(Code.RUNTIME_MISSING, f"{server} has no option --{missing[0]}")
     chosen = needed + [(name, value) for name, value in wanted if name in known_flags]
     return [str(server), *(f"--{name}={value}" if value else f"--{name}" for name, value in chosen)]
+
+
+def _on_sockets(spec: RunSpec) -> list[tuple[str, str]]:
+    return [
+        ("http-address", f"unix:{spec.http_socket}"),
+        ("grpc-address", f"unix:{spec.grpc_socket}"),
+        ("grpc-port", str(GRPC_PORT)),
+        ("metrics-address", f"unix:{spec.metrics_socket}"),
+    ]
+
+
+def _on_loopback(port: int) -> list[tuple[str, str]]:
+    options = []
+    for number, name in enumerate(("http", "grpc", "metrics")):
+        options += [(f"{name}-address", "127.0.0.1"), (f"{name}-port", str(port + number))]
+    return options
+
+
+def restricted_options(secret: str) -> list[tuple[str, str]]:
+    """The options that close the restricted APIs to everybody without the secret."""
+    return [(option, f"{','.join(RESTRICTED)}:{SECRET_HEADER}={secret}") for option in _SECRET_OPTIONS]
 
 
 def environment(python: Path, libraries: tuple[Path, ...]) -> dict[str, str]:

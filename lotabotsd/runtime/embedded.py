@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import pwd
-import re
 import secrets
 import signal
 from collections.abc import Callable
@@ -22,16 +21,12 @@ from .exits import explain_exit
 from .installation import Installation, find_installation, make_backends
 from .messages import NO_RUN, ExitKind, RunFacts, fit_lines
 from .remains import clear_bytecode, clear_shared_memory, clear_sockets, end_orphans, shared_memory_prefix
+from .triton_lines import EMPTIED, pass_on
 
 log = logging.getLogger(__name__)
 TRITON_USER = "lotabots-triton"
 _HEADER_ROOM_BYTES = 1024 * 1024
-# Told to stop, Triton says this when no request is in flight any more. After it a model that once failed to
-# load, or whose process died, counts as living for ever and would use up the whole exit timeout (2.51).
-_EMPTIED = "All models are stopped, unloading models"
 _UNLOADING_SECONDS = 5.0
-# Without meaning: a line per connection to a Unix socket, one per start without a GPU, and tables.
-_NOISE = re.compile(r"NODELAY NOT SUPPORTED|CudaDriverHelper has not been initialized|^[+|]")
 
 
 @dataclass(slots=True)
@@ -138,9 +133,9 @@ class EmbeddedRuntime:
         emptied = asyncio.Event()
 
         def on_line(line: str) -> None:
-            if _EMPTIED in line:
+            if EMPTIED in line:
                 emptied.set()
-            _pass_on(_redacted(line, secret))
+            pass_on(_redacted(line, secret))
 
         try:
             if not paths.triton.is_dir():  # under systemd it is there, and an s bit in mkdir is refused
@@ -169,13 +164,6 @@ def _tell_end(run: _Run, shared_memory: str) -> None:
         log.info("Triton stopped", extra={"pid": run.child.pid})
     else:
         log.error("Triton ended: %s", ended.text, extra={"pid": run.child.pid, "code": ended.code})
-
-
-def _pass_on(line: str) -> None:
-    """Triton's warnings and errors go to our log; the rest of its lines only with log.level "debug"."""
-    if not _NOISE.search(line):
-        level = logging.WARNING if line[:1] in "WE" and line[1:5].isdigit() else logging.DEBUG
-        log.log(level, "triton: %s", line)
 
 
 def _redacted(line: str, secret: str) -> str:

@@ -15,6 +15,7 @@ _CONFIGURATION = (
     "failed to stat file",
     "error while loading shared libraries",
     "lotabots-launch:",
+    "lotabots-entry:",  # of the shell before Triton in a container: 2, 126 or 127
 )
 # After these the process answers errors for ever while it says "ready" (server issues 3627 and 7164).
 _POISON = (
@@ -45,7 +46,7 @@ def explain_exit(code: int, last_lines: Sequence[str], *, requested: bool) -> Ex
             code, ExitKind.CRASHED, f"it crashed ({name})" + (f": {complaint}" if complaint else "")
         )
     text = f"it ended with {code}" + (f": {complaint}" if complaint else "")
-    if code == 1 and any(known in line for line in last_lines for known in _CONFIGURATION):
+    if code in (1, 2, 126, 127) and any(known in line for line in last_lines for known in _CONFIGURATION):
         return ExitFacts(code, ExitKind.CONFIGURATION, text)
     return ExitFacts(code, ExitKind.FAILED, text)
 

@@ -40,15 +40,16 @@ async def serve_helper(
     """Serve until `stop` is set, then end Triton and everything it started.
 
     Must run on the main thread (the kernel ends Triton when the thread that started it ends).
-    Raises CONFIG_INVALID for a runtime kind that this version does not have.
+    Raises CONFIG_INVALID when the container runtime's user does not exist.
     """
-    if config.runtime.kind != "embedded":
-        raise LotaBotsError(
-            Code.CONFIG_INVALID,
-            f"runtime.kind {config.runtime.kind!r} is not part of this version",
-            hint='set runtime.kind = "embedded"',
-        )
-    await serve_host(EmbeddedRuntime(config), listener, allowed_uids, stop)
+    if config.runtime.kind == "container":
+        # Only here: nobody but this process has anything to do with the engine and its library.
+        from .container import ContainerRuntime
+
+        host: RuntimeHost = ContainerRuntime(config)
+    else:
+        host = EmbeddedRuntime(config)
+    await serve_host(host, listener, allowed_uids, stop)
 
 
 async def serve_host(
@@ -88,7 +89,10 @@ async def serve_host(
         for task in callers:  # first, so that none of them starts Triton after it was stopped
             task.cancel()
         await asyncio.gather(*callers, return_exceptions=True)
-        await host.stop()
+        try:
+            await host.stop()
+        except LotaBotsError as error:  # a container goes on without us; the next helper finds it
+            log.error("Triton could not be ended: %s", error, extra={"code": error.code.value})
 
 
 async def _answer(

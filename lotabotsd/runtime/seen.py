@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from lotabotsd.foundation.clock import NANOSECONDS
+from lotabotsd.foundation.errors import Code, LotaBotsError
 
 from .plan import Desired, ModelSeen, ModelStatus, Observed, State
 
@@ -47,6 +48,7 @@ class Seen:
     problem: str
     next_step: str
     models: tuple[SeenModel, ...]
+    trouble: str = ""  # the code of why the helper cannot say or do what it was asked; empty when it can
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
@@ -55,8 +57,10 @@ class Seen:
         return value
 
 
-def seen_from(observed: Observed, desired: Desired, version: str, helper_problem: str, now_ns: int) -> Seen:
-    """The status value of what was observed; `helper_problem` is why the helper does not answer, or empty."""
+def seen_from(
+    observed: Observed, desired: Desired, version: str, trouble: LotaBotsError | None, now_ns: int
+) -> Seen:
+    """The status value of what was observed; `trouble` is why the helper cannot say or do it."""
     waiting = observed.state is State.BACKING_OFF
     run = observed.run
     return Seen(
@@ -67,11 +71,10 @@ def seen_from(observed: Observed, desired: Desired, version: str, helper_problem
         version=version,
         failures=len(observed.failures_ns),
         retry_in_seconds=max(0, -(-(observed.retry_at_ns - now_ns) // NANOSECONDS)) if waiting else 0,
-        helper_answers=not helper_problem,
-        problem=helper_problem or observed.problem,
-        next_step="start it: systemctl start lotabots-runtime"
-        if helper_problem
-        else _NEXT_STEPS.get(observed.state, ""),
+        helper_answers=trouble is None or trouble.code is not Code.HELPER_UNAVAILABLE,
+        trouble=trouble.code.value if trouble is not None else "",
+        problem=str(trouble) if trouble is not None else observed.problem,
+        next_step=trouble.hint if trouble is not None else _NEXT_STEPS.get(observed.state, ""),
         models=tuple(_model(model.name, observed) for model in desired.models),
     )
 

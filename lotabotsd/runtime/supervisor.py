@@ -45,7 +45,15 @@ from .plan import (
 from .seen import Seen, seen_from
 
 log = logging.getLogger(__name__)
-_CANNOT_START = (Code.RUNTIME_MISSING, Code.CONFIG_INVALID)
+_CANNOT_START = (
+    Code.RUNTIME_MISSING,
+    Code.CONFIG_INVALID,
+    Code.IMAGE_MISSING,
+    Code.IMAGE_DIGEST_MISMATCH,
+    Code.FILE_UNREADABLE,
+)
+# Says nothing about Triton: it is asked for again, and no failure is counted.
+_NOT_NOW = (Code.HELPER_UNAVAILABLE, Code.ENGINE_UNAVAILABLE, Code.IMAGE_LOADING)
 
 
 class Helper(Protocol):
@@ -92,7 +100,7 @@ class Supervisor:
         self._desired = Desired(running=True, start_timeout_ns=int(start_timeout_seconds * NANOSECONDS))
         self._observed = Observed()
         self._version = ""
-        self._helper_problem = ""
+        self._trouble: LotaBotsError | None = None  # why the helper could not say or do what was asked
         self._turn = asyncio.Lock()
         self.acted = False  # whether the last round did something, so that the next need not wait
 
@@ -112,7 +120,7 @@ class Supervisor:
     def seen(self) -> Seen:
         """What was seen last, for status."""
         return seen_from(
-            self._observed, self._desired, self._version, self._helper_problem, self._clock.monotonic_ns()
+            self._observed, self._desired, self._version, self._trouble, self._clock.monotonic_ns()
         )
 
     def ready_models(self) -> frozenset[str]:
@@ -156,11 +164,10 @@ class Supervisor:
     async def _look(self) -> None:
         try:
             run: RunFacts | None = await self._helper.inspect()
-            self._helper_problem = ""
+            if self._trouble is not None and self._trouble.code is not Code.IMAGE_LOADING:
+                self._trouble = None
         except LotaBotsError as error:
-            if not self._helper_problem:
-                log.error("%s", error, extra={"code": error.code.value})
-            self._helper_problem = str(error)
+            self._troubled(error)
             run = None
         # The client reads the secret of this run from here.
         self._observed = replace(self._observed, run=run)
@@ -203,15 +210,16 @@ class Supervisor:
         try:
             run = await self._helper.start()
         except LotaBotsError as error:
-            event = Event.MISCONFIGURED if error.code in _CANNOT_START else Event.DIED
-            if error.code is Code.HELPER_UNAVAILABLE:
-                self._helper_problem = str(error)
+            if error.code in _NOT_NOW:
+                self._troubled(error)
                 return
+            self._trouble = None
+            event = Event.MISCONFIGURED if error.code in _CANNOT_START else Event.DIED
             problem = f"{error} ({error.hint})"
             self._observed = moved(self._observed, event, self._clock.monotonic_ns(), problem)
             self._tell(State.STARTING)
             return
-        self._version = ""
+        self._version, self._trouble = "", None
         self._observed = replace(
             self._observed, run=run, run_id=run.run_id, since_ns=self._clock.monotonic_ns()
         )
@@ -221,7 +229,12 @@ class Supervisor:
         try:
             self._observed = replace(self._observed, run=await self._helper.stop())
         except LotaBotsError as error:
-            self._helper_problem = str(error)
+            self._troubled(error)
+
+    def _troubled(self, error: LotaBotsError) -> None:
+        if self._trouble is None or self._trouble.code is not error.code:
+            log.error("%s", error, extra={"code": error.code.value})
+        self._trouble = error
 
     async def _load(self, step: Load) -> None:
         model = step.model

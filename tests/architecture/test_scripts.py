@@ -18,6 +18,7 @@ SHELL = (
     "scripts/lock",
     "scripts/gpu-check",
     ".ci/run",
+    "installer/compose/build-cpu-image",
 )
 TAKES_OPTIONS = (
     "scripts/demo",

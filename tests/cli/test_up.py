@@ -34,7 +34,7 @@ def test_a_child_that_dies_again_and_again_waits_longer_up_to_a_bound() -> None:
 
 
 def test_what_needs_another_starts_after_it_and_stops_before_it() -> None:
-    assert STOP_ORDER == tuple(reversed(START_ORDER)) == ("gate", "serve", "runtime")
+    assert STOP_ORDER == tuple(reversed(START_ORDER)) == ("gate", "serve", "runtime", "relay")
 
 
 def test_what_the_gate_waits_for_is_said_in_a_few_words() -> None:

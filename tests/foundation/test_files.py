@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lotabotsd.foundation.errors import Code, LotaBotsError
-from lotabotsd.foundation.files import read_bounded, sync_directory, write_atomically
+from lotabotsd.foundation.files import read_bounded, refuse_foreign, sync_directory, write_atomically
 
 
 @pytest.fixture
@@ -130,3 +130,30 @@ def test_only_directories_can_be_synced(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"")
     with pytest.raises(NotADirectoryError):
         sync_directory(tmp_path / "a")
+
+
+def test_what_decides_what_is_started_belongs_to_nobody_else(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_text("")
+    path.chmod(0o644)
+    refuse_foreign(path.stat(), path)
+    refuse_foreign(tmp_path.stat(), tmp_path)
+    refuse_foreign(Path("/tmp").stat(), Path("/tmp"))  # the sticky bit: nobody replaces another's file
+    path.chmod(0o646)
+    with pytest.raises(LotaBotsError) as failure:
+        refuse_foreign(path.stat(), path)
+    assert failure.value.code is Code.FILE_UNREADABLE
+    assert str(path) in failure.value.hint
+    with pytest.raises(LotaBotsError):
+        refuse_foreign(Path("/dev/null").stat(), Path("/dev/null"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away: run the tests as root")
+def test_root_trusts_root_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_text("")
+    for uid, mode in ((65_534, 0o600), (0, 0o620)):
+        os.chown(path, uid, 0)
+        path.chmod(mode)
+        with pytest.raises(LotaBotsError):
+            refuse_foreign(path.stat(), path)

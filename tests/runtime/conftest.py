@@ -12,6 +12,7 @@ from types import ModuleType
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "simulators"))
 SIMULATOR = Path(__file__).parents[1] / "simulators" / "triton_simulator.py"
 
 

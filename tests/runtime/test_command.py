@@ -110,3 +110,23 @@ def test_the_runtime_s_python_comes_first_and_nothing_is_inherited() -> None:
     assert made["PATH"].startswith("/rt/bin:")
     assert made["LD_LIBRARY_PATH"] == "/rt/libs:/usr/lib"
     assert set(made) == {"PATH", "LD_LIBRARY_PATH", "HOME", "LANG"}
+
+
+def test_on_loopback_every_listener_has_its_address_and_its_own_port() -> None:
+    known = KNOWN | {"http-port", "metrics-port"}
+    found = command_line(SERVER, replace(SPEC, tcp_port=9000), known)
+    assert [each for each in found if "-address" in each or "-port" in each] == [
+        "--http-address=127.0.0.1",
+        "--http-port=9000",
+        "--grpc-address=127.0.0.1",
+        "--grpc-port=9001",
+        "--metrics-address=127.0.0.1",
+        "--metrics-port=9002",
+    ]
+
+
+def test_a_secret_that_others_add_still_needs_a_server_that_takes_it() -> None:
+    without = replace(SPEC, secret="")
+    assert not any("restricted" in each for each in command_line(SERVER, without, KNOWN))
+    with pytest.raises(LotaBotsError):
+        command_line(SERVER, without, KNOWN - {"grpc-restricted-protocol"})

@@ -311,7 +311,22 @@ def test_an_away_helper_disturbs_no_model(ready: World) -> None:
     assert ready.round().helper_answers
 
 
-@pytest.mark.parametrize("code", [Code.RUNTIME_MISSING, Code.CONFIG_INVALID])
+@pytest.mark.parametrize("code", [Code.ENGINE_UNAVAILABLE, Code.IMAGE_LOADING])
+def test_what_only_takes_longer_is_waited_for_and_is_no_failure(world: World, code: Code) -> None:
+    world.triton.start_failure = LotaBotsError(code, "not now", hint="wait")
+    for _ in range(10):
+        seen = world.round(60)
+    assert (seen.state, seen.failures, seen.helper_answers) == ("starting", 0, True)
+    assert (seen.trouble, seen.next_step) == (code.value, "wait")
+    assert "not now" in seen.problem
+    world.triton.start_failure = None
+    world.until("ready")
+    assert world.supervisor.seen.trouble == ""
+
+
+@pytest.mark.parametrize(
+    "code", [Code.RUNTIME_MISSING, Code.CONFIG_INVALID, Code.IMAGE_MISSING, Code.IMAGE_DIGEST_MISMATCH]
+)
 def test_what_cannot_be_started_is_held_with_its_hint(world: World, code: Code) -> None:
     world.triton.start_failure = LotaBotsError(code, "it lacks something", hint="install it")
     seen = world.round()

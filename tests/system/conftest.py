@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -10,6 +12,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from container_engine import ContainerEngine, cpu_image, require_engine
+from cpu_image import Saved
 from gate_clients import Key
 from whole_appliance import Appliance, logs, running_appliance
 
@@ -56,3 +60,31 @@ def shop() -> Iterator[Appliance]:
 def key(shop: Appliance) -> Key:
     """A key of the customer's member."""
     return shop.key("pages")
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[ContainerEngine]:
+    """A container engine of the tests' own."""
+    require_engine()
+    engine = ContainerEngine()
+    try:
+        engine.start()
+        yield engine
+    finally:
+        engine.stop()
+
+
+@pytest.fixture(scope="session")
+def image(engine: ContainerEngine) -> Saved:
+    """The processor image, as an archive."""
+    return cpu_image(engine)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """For one bench."""
+    folder = Path(tempfile.mkdtemp(prefix="lotabots-bench-"))  # short: sockets are in it
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

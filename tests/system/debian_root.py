@@ -20,7 +20,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from packaging.requirements import Requirement
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
+
+from wheelhouse import fetch_wheels, pins_of
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cache" / "debian-root"
@@ -32,11 +35,6 @@ TOOLS = {"systemd-nspawn": "systemd-container", "debootstrap": "debootstrap"}
 BOOT_SECONDS = 90.0
 STOP_SECONDS = 60.0
 _FORMAT = "1"  # another one when what is made below changes
-_PYTHON = {"python_version": "3.11", "python_full_version": "3.11.2", "sys_platform": "linux"}
-_PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in range(5, 37)] + [
-    "manylinux2014_x86_64",
-    "linux_x86_64",
-]
 _OFFLINE = ("--quiet", "--no-index", "--no-deps", "--find-links=/var/tmp/wheels")
 _PATH = f"{RELEASE}/venv/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # In a mount namespace of its own, so that whatever happens nothing stays mounted.
@@ -103,12 +101,7 @@ def _make(root: Path) -> None:
     for name, lock in LOCKS.items():
         pins = root / "var" / "tmp" / f"{name}.txt"
         pins.write_text(pins_of(lock.read_text()))
-        _run(
-            *(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"),
-            *("--only-binary=:all:", "--implementation=cp", "--python-version=3.11"),
-            *("--abi=cp311", "--abi=abi3", "--abi=none", *(f"--platform={each}" for each in _PLATFORMS)),
-            *("--dest", str(wheels), "--requirement", str(pins)),
-        )
+        fetch_wheels(pins, wheels)
         pip = f"{RELEASE}/{name}/bin/pip"
         for command in (
             ("python3", "-m", "venv", f"{RELEASE}/{name}"),
@@ -117,19 +110,6 @@ def _make(root: Path) -> None:
             _run("chroot", str(root), "env", "-i", f"PATH={_PATH}", "PIP_CONFIG_FILE=/dev/null", *command)
     shutil.rmtree(wheels)
     (root / "etc" / "hostname").write_text("appliance\n")
-
-
-def pins_of(lock: str) -> str:
-    """The lock's lines that hold for Debian's Python: pip judges them by the Python that it runs on."""
-    kept = []
-    for line in lock.replace("\\\n", " ").splitlines():
-        pin, *hashes = line.partition("#")[0].split(" --hash=")
-        if pin.strip():
-            requirement = Requirement(pin.strip())
-            if requirement.marker is None or requirement.marker.evaluate(dict(_PYTHON)):
-                known = "".join(f" --hash={each.strip()}" for each in hashes)
-                kept.append(f"{requirement.name}{requirement.specifier}{known}\n")
-    return "".join(kept)
 
 
 @contextmanager

@@ -50,19 +50,18 @@ class MovableClock(SystemClock):
 class Bench:
     """A helper, a supervisor and a package in a folder of their own."""
 
-    def __init__(self, folder: Path) -> None:
-        self.config: Config = parse(
-            f"""
+    def __init__(self, folder: Path, runtime: str = "") -> None:
+        """`runtime` are the lines of its section that say which one; the embedded one when there are none."""
+        self.text = f"""
 [appliance]
 state_directory = "{folder}/state"
 run_directory = "{folder}/run"
 [runtime]
-python = "{runtime_python()}"
+{runtime or f'python = "{runtime_python()}"'}
 stop_timeout_seconds = 20
 drain_seconds = 10
-""".encode(),
-            "bench",
-        )
+"""
+        self.config: Config = parse(self.text.encode(), "bench")
         self.paths = self.config.paths
         for path, mode in self.paths.directories():
             path.mkdir(parents=True, exist_ok=True)
@@ -75,7 +74,9 @@ drain_seconds = 10
     def prepare(self) -> ModelFacts:
         """The package as it is now, live."""
         package = Package.load(self.package)
-        return prepare(package, "embedded", self.paths.staged_models, self.paths.live_models).facts
+        return prepare(
+            package, self.config.runtime.variant, self.paths.staged_models, self.paths.live_models
+        ).facts
 
     def new_labels(self) -> ModelFacts:
         """Another version of the package, live."""

@@ -203,6 +203,37 @@ def test_the_helper_hears_the_daemon_alone_and_only_its_verbs(walled: WalledAppl
     assert walled.as_user("root", ("ask", HELPER))[f"ask {HELPER}"]["error"]["code"] == "peer_refused"
 
 
+def test_the_container_runtimes_helper_reaches_the_engine_and_is_root_in_name_alone(
+    walled: WalledAppliance,
+) -> None:
+    within = partial(walled.within, RUNTIME, drop_ins=False)
+    allowed(
+        within(("connect", ENGINE), ("create", f"{RUN}/runtime"), ("read", "/etc/lotabots/lotabots.toml"))
+    )
+    # Root by its number, so its own files are open to it; without a capability everybody else's are closed.
+    others = (*PRIVATE, ("read", POLICY), ("read", PEPPER), ("names", f"{STATE}/journal"))
+    elsewhere = (("create", f"{RUN}/triton"), ("create", f"{STATE}/models/live"), ("connect", CONTROL))
+    not_root = [each for each in FORBIDDEN if each not in (("connect", ENGINE), ("become_root",))]
+    refused(within(*others, *elsewhere, *(each for each in not_root if each != ("read", "/etc/shadow"))))
+    walls = within(("capabilities",), ("interfaces",))
+    assert walls["interfaces"] == ["lo"]
+    assert int(walls["capabilities"]["CapEff"], 16) == int(walls["capabilities"]["CapBnd"], 16) == 0
+
+
+def test_the_relay_has_loopback_and_tritons_sockets_and_nothing_else(walled: WalledAppliance) -> None:
+    within = partial(walled.within, "lotabots-relay.service")
+    allowed(within(("create", f"{RUN}/triton"), ("family", "AF_INET")))
+    elsewhere = (
+        ("read", POLICY),
+        ("read", PEPPER),
+        ("connect", CONTROL),
+        ("connect", HELPER),
+        ("read", TABLE),
+    )
+    not_network = [each for each in FORBIDDEN if each != ("family", "AF_INET")]
+    refused(within(*PRIVATE, *elsewhere, ("create", f"{STATE}/models/live"), *not_network))
+
+
 # -- Triton
 def test_triton_reads_the_live_models_and_nothing_else(walled: WalledAppliance) -> None:
     model = f"{STATE}/models/live/{MODEL}"

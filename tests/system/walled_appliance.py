@@ -35,6 +35,8 @@ def lay_out(machine: Machine) -> None:
     """The files of an installation, for a machine that has not booted."""
     units = ROOT / "systemd"
     for unit in sorted(units.glob("lotabots*")):
+        if unit.name == "lotabots.target.d":
+            continue  # for runtime.transport = "tcp" alone
         target = machine.files / f"{_SYSTEM}/{unit.name}".lstrip("/")
         target.parent.mkdir(parents=True, exist_ok=True)
         (shutil.copytree if unit.is_dir() else shutil.copyfile)(unit, target)
@@ -143,9 +145,13 @@ class WalledAppliance:
         """The main process of a unit."""
         return int(self.show(unit, "MainPID"))
 
-    def within(self, unit: str, *attempts: Sequence[str]) -> dict[str, Any]:
-        """What the probe finds when it runs in the place of a unit's program, in the same walls."""
-        walls = self.machine.say("systemctl", "cat", unit)
+    def within(self, unit: str, *attempts: Sequence[str], drop_ins: bool = True) -> dict[str, Any]:
+        """What the probe finds when it runs in the place of a unit's program, in the same walls.
+
+        Without drop-ins the runtime helper is the container runtime's.
+        """
+        shown = ("systemctl", "cat", unit) if drop_ins else ("cat", f"{_SYSTEM}/{unit}")
+        walls = self.machine.say(*shown)
         text = _NOT_WALLS.sub("", walls) + (
             f"\n[Service]\nType=oneshot\nExecStart=/usr/bin/python3 {PROBE}\nRestart=no\n"
             "StandardInput=file:/run/probe.json\nStandardOutput=truncate:/run/probe.out\n"
