@@ -39,7 +39,8 @@ SELECT k.id, k.organisation_id, o.name, k.member_id, ifnull(b.role, ''), k.name,
        k.created_ns, k.expires_ns, k.team_id, t.name, k.revoked_ns,
        k.rate_per_minute, k.concurrency, k.quota_per_month,
        o.rate_per_minute, o.concurrency, o.quota_per_month,
-       ifnull(t.rate_per_minute, 0), ifnull(t.concurrency, 0), ifnull(t.quota_per_month, 0)
+       ifnull(t.rate_per_minute, 0), ifnull(t.concurrency, 0), ifnull(t.quota_per_month, 0),
+       o.removed_ns, t.removed_ns
 FROM api_keys AS k
 JOIN organisations AS o ON o.id = k.organisation_id
 LEFT JOIN role_bindings AS b
@@ -199,6 +200,8 @@ def _key(row: tuple[Any, ...], secrets: tuple[tuple[bytes, int | None], ...]) ->
         limits=ScopeLimits(*row[13:16]),
         organisation_limits=ScopeLimits(*row[16:19]),
         team_limits=ScopeLimits(*row[19:22]),
+        organisation_removed=row[22] is not None,
+        team_removed=row[23] is not None,
     )
 
 

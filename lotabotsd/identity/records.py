@@ -144,6 +144,8 @@ class KeyRecord:
     limits: ScopeLimits = NO_LIMITS
     organisation_limits: ScopeLimits = NO_LIMITS
     team_limits: ScopeLimits = NO_LIMITS
+    organisation_removed: bool = False  # then the key is revoked
+    team_removed: bool = False  # then the key is revoked
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: audit rows, the control API. Never the hashes."""

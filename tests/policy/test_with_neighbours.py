@@ -74,6 +74,40 @@ def test_a_key_made_rotated_and_revoked_is_what_the_gate_sees(
     assert not accepted(second.text)
 
 
+def test_a_teams_place_in_the_limits_outlives_its_last_key(
+    tmp_path: Path, publisher: Publisher, source: Callable[..., PolicySource]
+) -> None:
+    clock = FixedClock(datetime(2026, 3, 1, 12, tzinfo=UTC))
+    db = open_database(tmp_path / "state.db", application_id=APPLICATION_ID, migrations=MIGRATIONS)
+    store = IdentityStore(db, clock, PEPPER)
+    free = judge(None, clock.wall_ns(), 0, development=True).to_dict()
+    caps = IdentityCaps()
+    owner = store.create_organisation("Acme", caps=caps).organisation_id
+    member = store.create_member(owner, "app", caps=caps).member_id
+    team = store.teams.create(owner, "scan").team_id
+    store.teams.join(team, member)
+
+    def new_key(team_id: str | None) -> str:
+        new = store.create_key(owner, member, name="k", team_id=team_id, expires_in_days=1, caps=caps)
+        return new.record.key_id
+
+    def place() -> object:
+        publisher.publish(source(keys=tuple(store.grants()), standing=free), clock.wall_ns())
+        return publisher.places().get(("team", team))
+
+    leaked = new_key(team)
+    before = place()
+    assert before is not None
+    store.revoke_key(leaked)
+    assert place() == before
+    new_key(None)  # would take the place if it were free
+    assert place() == before
+    new_key(team)
+    assert place() == before
+    store.teams.remove(team)
+    assert place() is None
+
+
 def test_a_teams_role_and_limits_are_what_the_gate_sees_until_the_team_is_removed(
     tmp_path: Path, publisher: Publisher, reader: PolicyReader, source: Callable[..., PolicySource]
 ) -> None:
