@@ -40,9 +40,9 @@ class ControlClient:
             if cursor is None:
                 return items
 
-    def get_bytes(self, *parts: str) -> bytes:
+    def get_bytes(self, *parts: str, **query: str | int | None) -> bytes:
         """A file at `/control/v1/PART/PART`."""
-        return self._ask("GET", _target(parts, {}), None, {})
+        return self._ask("GET", _target(parts, query), None, {})
 
     def post(self, *parts: str, body: dict[str, Any] | None = None, once: str = "") -> Any:
         """POST JSON. `once` is an idempotency key: the same one twice makes one thing."""

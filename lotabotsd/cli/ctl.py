@@ -10,7 +10,7 @@ import click
 
 from lotabotsd import __version__
 
-from .commands import attest, audit, gpus, identity, keys, licence, models, status, teams, usage
+from .commands import attest, audit, bill, gpus, identity, keys, licence, models, status, teams, usage
 from .control_client import DEFAULT_SOCKET, SOCKET_VARIABLE, ControlClient
 from .failures import run
 from .session import Session
@@ -43,6 +43,7 @@ for command in (
     licence.licence,
     usage.usage,
     usage.ledger,
+    bill.bill,
     models.model,
     gpus.gpu,
     attest.attest,

@@ -11,7 +11,19 @@ from .door import Door
 from .once import Once
 from .problems import add_handlers
 from .rooms import Rooms
-from .routes import appliance, attest, audit, keys, ledger, licence, members, organisations, teams, usage
+from .routes import (
+    appliance,
+    attest,
+    audit,
+    bill,
+    keys,
+    ledger,
+    licence,
+    members,
+    organisations,
+    teams,
+    usage,
+)
 
 PREFIX = "/control/v1"
 
@@ -36,6 +48,7 @@ def control_api(rooms: Rooms) -> FastAPI:
         licence.routes(rooms),
         usage.routes(rooms),
         ledger.routes(rooms),
+        bill.routes(rooms),
         attest.routes(rooms),
         audit.routes(rooms),
     ):

@@ -13,6 +13,7 @@ from lotabotsd.foundation.sockets import Peer
 from lotabotsd.identity.records import IdentityCaps
 from lotabotsd.identity.store import IdentityStore
 from lotabotsd.licence.store import LicenceStore
+from lotabotsd.usage.bill import Bill
 from lotabotsd.usage.ledger import Ledger
 from lotabotsd.usage.verification import Verdict
 
@@ -67,4 +68,5 @@ class Rooms:
     export: Callable[[str], list[dict[str, Any]]]  # until when (a moment, or empty: the last whole hour)
     reports: Callable[[], list[dict[str, Any]]]
     report_bytes: Callable[[str], bytes]  # by name; NOT_FOUND
+    bill: Callable[[str], Bill]  # of a month (as in 2026-11, or empty: the running one); NOT_FOUND and others
     refused: Callable[[Peer, str], None]  # a peer was turned away

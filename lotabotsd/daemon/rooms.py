@@ -22,6 +22,7 @@ from lotabotsd.identity.audit import REFUSED
 from lotabotsd.identity.records import Actor, IdentityCaps
 
 from .appliance import Appliance
+from .billing import preview_bill
 from .evidence import Measurer, collect, licence_evidence
 from .listeners import gate_uids
 from .metrics import Metrics
@@ -54,6 +55,7 @@ def rooms_of(appliance: Appliance, attester: Attester) -> Rooms:
         export=appliance.reports.export,
         reports=appliance.reports.written,
         report_bytes=appliance.reports.read,
+        bill=lambda month: preview_bill(appliance, month),
         refused=Refusals(appliance),
     )
 

@@ -172,6 +172,9 @@ CATALOGUE: dict[Code, Entry] = {
     Code.LICENCE_LIMIT: _e(
         "the licence does not allow that many", "remove some, or ask for a larger licence", 409
     ),
+    Code.RATE_CARD_INVALID: _e(
+        "the rate card is not valid", "ask the vendor for the rate card again", 400, Exit.SIGNATURE
+    ),
     Code.REPORT_INVALID: _e(
         "the usage report is not valid", "ask for the report again, unchanged", 400, Exit.SIGNATURE
     ),

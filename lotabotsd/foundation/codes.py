@@ -82,6 +82,7 @@ class Code(StrEnum):
     LICENCE_ROLLBACK = "licence_rollback"
     LICENCE_FINGERPRINT = "licence_fingerprint"
     LICENCE_LIMIT = "licence_limit"
+    RATE_CARD_INVALID = "rate_card_invalid"
     REPORT_INVALID = "report_invalid"
     REPORT_EMPTY = "report_empty"
     REPORT_OVERLAP = "report_overlap"

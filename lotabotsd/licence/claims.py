@@ -10,8 +10,7 @@ from typing import Any
 from lotabotsd.foundation.canonical import strict_json
 from lotabotsd.foundation.clock import rfc3339
 from lotabotsd.foundation.errors import Code
-
-from .fields import MAX_INTEGER, Fields
+from lotabotsd.foundation.fields import MAX_INTEGER, Fields
 
 MAX_GRACE_DAYS = 365
 MAX_RATE_CARD_BYTES = 256 * 1024

@@ -21,9 +21,8 @@ from lotabotsd.foundation.envelope import (
     verify,
 )
 from lotabotsd.foundation.errors import Code, LotaBotsError
+from lotabotsd.foundation.fields import Fields
 from lotabotsd.foundation.keys import public_key
-
-from .fields import Fields
 
 # The root whose private key is published in scripts/vendor: whatever it vouches for is development.
 DEVELOPMENT_ROOT = "zIaCIOhgSFmAKQ8LCDLQzj5RKIrx6dml-eQen_PpEY4"

@@ -86,10 +86,10 @@ def focus_csv(
             "x_OutputBytes": str(meters.output_bytes),
             "x_Requests": str(meters.requests),
         }
-        writer.writerow({column: _cell(value) for column, value in line.items()})
+        writer.writerow({column: cell(value) for column, value in line.items()})
     return text.getvalue().encode()
 
 
-def _cell(value: str) -> str:
+def cell(value: str) -> str:
     """A cell that no spreadsheet takes for a formula."""
     return f"'{value}" if value.startswith(_FORMULA) else value

@@ -26,11 +26,16 @@ from lotabotsd.identity.schema import APPLICATION_ID, MIGRATIONS
 from lotabotsd.identity.store import IdentityStore
 from lotabotsd.licence.keyring import load_anchors
 from lotabotsd.licence.store import LicenceStore
+from lotabotsd.usage.bill import Bill, bill_of
+from lotabotsd.usage.bill_export import Account
 from lotabotsd.usage.ledger import open_ledger
+from lotabotsd.usage.rating import Plan
+from lotabotsd.usage.windows import Meters
 
 OWN_UID = 4_242
 GROUP = 77
 ROOT = Peer(1, 0, frozenset())
+GOLDEN_CARD = Path(__file__).resolve().parents[1] / "golden" / "rate-card" / "standard.json"
 BASE = "http://localhost/control/v1"
 
 
@@ -56,6 +61,16 @@ class Daemon:
         if receipt_id != "known":
             raise LotaBotsError(Code.NOT_FOUND)
         return {"id": receipt_id, "key": "K", "receipt": "a.b.c"}
+
+    def bill(self, month: str) -> Bill:
+        if month != "2026-03":
+            raise LotaBotsError(Code.NOT_FOUND, "no rate card: there is no licence", hint="ask for one")
+        usage = {("org_a", "m"): Meters(1, 60_000, 100, 0, 5)}
+        account = Account("Example", {"org_a": "Research"})
+        return bill_of(
+            usage, GOLDEN_CARD.read_bytes(), Plan("pro", 0), 202603, "apl_1",
+            account=account, development=True, counted=(1_772_323_200, 1_773_000_000),
+        )  # fmt: skip
 
     async def lines(self) -> list[str]:
         return ["I0317 ready", "E0317 \x1b[2J gone"]
@@ -91,6 +106,7 @@ def rooms(tmp_path: Path, clock: FixedClock, daemon: Daemon) -> Iterator[Rooms]:
         caps=lambda: daemon.caps,
         publish=daemon.publish,
         status=lambda: {"warnings": []},
+        bill=daemon.bill,
         metrics=lambda: "# TYPE up gauge\nup 1\n",
         count_usage=lambda: None,
         models=lambda: models,

@@ -17,6 +17,8 @@ from . import __version__
 from .desk import Desk
 from .keyring_command import keyring
 from .licence_command import licence
+from .rate_card_command import rate_card
+from .rate_command import rate
 from .report_command import report
 from .root_command import root
 
@@ -28,12 +30,12 @@ PROGRAM = "lotabots-vendor"
 @click.version_option(__version__, prog_name=PROGRAM)
 @click.pass_context
 def vendor(context: click.Context, as_json: bool) -> None:
-    """The vendor's side of LotaBots: roots, keyrings, licences, usage reports."""
+    """The vendor's side of LotaBots: roots, keyrings, licences, usage reports, bills."""
     context.obj = Desk(context.obj, as_json)
 
 
-for _group in (root, keyring, licence, report):
-    vendor.add_command(_group)
+for _command in (root, keyring, licence, rate_card, report, rate):
+    vendor.add_command(_command)
 
 
 def main() -> None:

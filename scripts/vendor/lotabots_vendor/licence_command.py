@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,10 @@ from lotabotsd.licence.claims import (
     to_claims,
 )
 from lotabotsd.licence.document import open_licence
+from lotabotsd.usage.rate_card import parse_rate_card
 
 from .authority import Authority, development_authority, newest_keyring, open_authority
+from .card_file import read_rate_card
 from .desk import Desk, pairs
 from .passphrase import read_passphrase
 from .records import Records
@@ -79,6 +82,9 @@ def licence() -> None:
 @click.option("--bind", multiple=True, metavar="COMPONENT=HEX", help="Fingerprint component (repeatable).")
 @click.option("--match", type=click.Choice([m.value for m in Match]), default="most", show_default=True)
 @click.option("--max-release-date", type=click.DateTime(["%Y-%m-%d"]), help="Last release that it covers.")
+@click.option(
+    "--rate-card", type=click.Path(path_type=Path), help="Embed this rate card, signed or plain JSON."
+)
 @click.option("--report-days", type=click.IntRange(1, 366), default=31, show_default=True)
 @click.option("--report-grace-days", type=click.IntRange(0, 365), default=14, show_default=True)
 @click.option(
@@ -97,9 +103,11 @@ def issue(
     **asked: Any,
 ) -> None:
     """Issue a licence: the tier's values, with those given here in their place."""
-    authority = _authority(directory, development, passphrase_file)
+    authority = authority_of(directory, development, passphrase_file)
     now = desk.now()
-    order = _order(asked, now, Kind.DEVELOPMENT if authority.development else Kind.PAID)
+    order = _with_card(
+        _order(asked, now, Kind.DEVELOPMENT if authority.development else Kind.PAID), asked["rate_card"]
+    )
     if output is not None and output.exists():
         raise LotaBotsError(Code.ALREADY_EXISTS, str(output), hint="choose another --output")
     records = Records(directory)
@@ -170,7 +178,8 @@ def issued_claims(records: Records, licence_id: str) -> dict[str, Any] | None:
     return to_claims(parse_licence(parse_envelope(envelope).body)) if envelope else None
 
 
-def _authority(directory: Path | None, development: bool, passphrase: Path | None) -> Authority:
+def authority_of(directory: Path | None, development: bool, passphrase: Path | None) -> Authority:
+    """Whose keys sign. Raises USAGE when that is not said, and what opening them raises."""
     if development:
         return development_authority()
     if directory is None:
@@ -220,6 +229,21 @@ def _order(asked: dict[str, Any], now: datetime, kind: Kind) -> Order:
     )
 
 
+def _with_card(order: Order, file: Path | None) -> Order:
+    """The order with the rate card of a file. Raises CONFLICT where the two do not fit together."""
+    if file is None:
+        return order
+    body = read_rate_card(file)
+    included = order.inferences_per_month if order.overage is not Overage.NONE else None
+    if parse_rate_card(body).prices_overage and not included:
+        raise LotaBotsError(
+            Code.CONFLICT,
+            "the rate card prices overage, and the licence includes no number of inferences",
+            hint="give --inferences-per-month, and --overage billed or capped",
+        )
+    return replace(order, rate_card=body)
+
+
 def _fingerprint(bind: tuple[str, ...], match: Match) -> Fingerprint | None:
     if not bind:
         return None
@@ -259,6 +283,7 @@ def _summary(claims: dict[str, Any], *also: tuple[str, object]) -> list[str]:
         ("overage", claims["overage"]["mode"]),
         ("GPUs", claims["gpus"] or "unlimited"),
         ("models", claims["models"] or "unlimited"),
+        ("rate card", claims["rate_card"]["card_id"] if claims["rate_card"] else "-"),
         ("features", ", ".join(claims["features"]) or "-"),
     ]
     return pairs([*shown, *also])

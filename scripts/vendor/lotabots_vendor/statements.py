@@ -52,6 +52,7 @@ class Order:
     ratio_percent: int = 0
     fingerprint: Fingerprint | None = None
     max_release_date: date | None = None
+    rate_card: bytes | None = None  # canonical JSON, checked
 
 
 def licence_body(order: Order, *, licence_id: str, sequence: int, issued_at: datetime) -> bytes:
@@ -73,6 +74,7 @@ def licence_body(order: Order, *, licence_id: str, sequence: int, issued_at: dat
             report_cadence_days=order.report_cadence_days,
             report_grace_days=order.report_grace_days,
             fingerprint=order.fingerprint,
+            rate_card=order.rate_card,
             max_release_date=order.max_release_date,
         )
         if order.terminates_after_days is not None:

@@ -8,11 +8,11 @@ from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from lotabotsd.foundation.canonical import canonical_json, strict_json
-from lotabotsd.foundation.clock import parse_rfc3339, rfc3339
-from lotabotsd.foundation.errors import Code, LotaBotsError
-from lotabotsd.foundation.identifiers import unb64url
-from lotabotsd.foundation.keys import thumbprint
+from .canonical import canonical_json, strict_json
+from .clock import parse_rfc3339, rfc3339
+from .errors import Code, LotaBotsError
+from .identifiers import unb64url
+from .keys import thumbprint
 
 MAX_INTEGER = 10**15
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -114,6 +114,10 @@ class Fields:
             return value
         self.wrong(name, f"must be a whole number from {low} to {high}")
         return low
+
+    def optional_integer(self, name: str, low: int = 0, high: int = MAX_INTEGER) -> int | None:
+        """A whole number, or None where it is null."""
+        return None if self._take(name) is None else self.integer(name, low, high)
 
     def text(self, name: str, pattern: str, what: str) -> str:
         """Text that matches a pattern as a whole."""

@@ -1,0 +1,51 @@
+"""What a month costs, as far as it is known here: the ledger's usage under the licence's rate card."""
+
+from __future__ import annotations
+
+from lotabotsd.foundation.clock import NANOSECONDS, month_window
+from lotabotsd.foundation.errors import Code, LotaBotsError
+from lotabotsd.usage.bill import Bill, bill_of
+from lotabotsd.usage.bill_export import Account
+from lotabotsd.usage.bill_lines import month_span, month_text, parse_month
+from lotabotsd.usage.month_usage import recorded_from, usage_of_month
+from lotabotsd.usage.rating import Plan
+
+from .appliance import Appliance
+
+
+def preview_bill(appliance: Appliance, month: str) -> Bill:
+    """The bill of a month (`2026-11`; empty: the running one), what is not reported yet included.
+
+    Raises NOT_FOUND without a rate card, VALUE_INVALID, RATE_CARD_INVALID, CONFLICT for a month of another
+    card, and what is wrong with the licence.
+    """
+    now_ns = appliance.clock.wall_ns()
+    running = month_window(now_ns)
+    asked = parse_month(month) if month else running
+    if asked > running:
+        raise LotaBotsError(
+            Code.VALUE_INVALID, f"{month_text(asked)} has not begun", hint="name this month or one before"
+        )
+    licence = appliance.licence.current()
+    if licence is None or licence.rate_card is None:
+        raise LotaBotsError(
+            Code.NOT_FOUND,
+            "no rate card: " + ("the licence carries none" if licence else "there is no licence"),
+            hint="ask the vendor for a licence with a rate card; lotabotsctl usage show has the quantities",
+        )
+    appliance.bookkeeping.drain_and_seal()
+    since, until = month_span(asked)
+    now = now_ns // NANOSECONDS
+    begin = recorded_from(appliance.ledger)
+    return bill_of(
+        usage_of_month(appliance.ledger, asked),
+        licence.rate_card,
+        Plan(licence.tier.value, licence.terms.inferences_included),
+        asked,
+        appliance.appliance_id,
+        account=Account(
+            licence.customer, {o.organisation_id: o.name for o in appliance.identity.list_organisations()}
+        ),
+        development=appliance.licence.standing().development,
+        counted=(since if begin is None else max(since, begin), min(until, now)),
+    )

@@ -1,0 +1,158 @@
+"""Bill months: whole ones once, and then only what later reports change, as corrections."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from lotabotsd.foundation.canonical import canonical_json
+from lotabotsd.foundation.clock import NANOSECONDS, from_ns, month_window, rfc3339
+from lotabotsd.foundation.envelope import parse_envelope
+from lotabotsd.foundation.errors import Code, LotaBotsError
+from lotabotsd.licence.claims import Licence, parse_licence
+from lotabotsd.usage.bill_lines import Line, corrections, month_span, month_text
+from lotabotsd.usage.rate_card import parse_rate_card
+from lotabotsd.usage.rating import Plan, covered, rate_month
+from lotabotsd.usage.report_facts import ReportFacts
+
+from .billing_books import Books, RatedReport, Terms
+from .records import Records
+
+
+@dataclass(frozen=True, slots=True)
+class Billed:
+    """A month of an appliance after a run."""
+
+    appliance: str
+    month: int
+    lines: tuple[Line, ...]  # all that were ever billed for it
+    new: int  # how many of them this run added
+    note: str = ""  # why nothing is billed
+
+
+def rated_report(facts: ReportFacts) -> RatedReport:
+    """What billing remembers of a report."""
+    licence = facts.licence
+    return RatedReport(
+        report_hash=facts.report_hash,
+        appliance=facts.appliance_id,
+        sequence=facts.sequence,
+        period_from=facts.period_from,
+        period_until=facts.period_until,
+        licence_id=licence.id if licence else "",
+        customer=licence.customer if licence else "",
+        organisation_names=facts.organisation_names,
+    )
+
+
+def months_of(report: RatedReport) -> set[int]:
+    """The months that a report's period touches."""
+    months = set()
+    second = report.period_from
+    while second < report.period_until:
+        months.add(month_window(second * NANOSECONDS))
+        second = month_span(month_window(second * NANOSECONDS))[1]
+    return months
+
+
+def terms_of(licence: Licence, card: bytes | None) -> Terms:
+    """What a licence says of its bills; `card` in the place of its own. Raises NOT_FOUND without any card."""
+    body = card or licence.rate_card
+    if body is None:
+        raise LotaBotsError(
+            Code.NOT_FOUND,
+            f"{licence.licence_id} carries no rate card",
+            hint="give one: --card FILE",
+        )
+    return Terms(body, Plan(licence.tier.value, licence.terms.inferences_included))
+
+
+class Biller:
+    """Bills the months of one appliance after another; to be used inside `Books.writing`."""
+
+    def __init__(
+        self, books: Books, records: Records, *, card: bytes | None, billing_month: str, incomplete: bool
+    ) -> None:
+        """`card` is a canonical body in the place of the licence's; `incomplete` bills months still open."""
+        self._books = books
+        self._records = records
+        self._card = card
+        self._billing_month = billing_month
+        self._incomplete = incomplete
+
+    def bill(self, appliance: str, month: int) -> Billed:
+        """Bill a month, or correct it. Raises CONFLICT, NOT_FOUND, RATE_CARD_INVALID."""
+        known = self._books.reports(appliance)
+        booked = self._books.lines(appliance, month)
+        terms = self._books.terms(appliance, month)
+        if terms is None:
+            until = max(report.period_until for report in known)
+            if until < month_span(month)[1] and not self._incomplete:
+                ended = rfc3339(from_ns(until * NANOSECONDS))
+                return Billed(appliance, month, (), 0, note=f"not billed yet: its reports end at {ended}")
+            self._refuse_left_out(appliance, month, known)
+            terms = self._new_terms(month, known)
+            card = parse_rate_card(terms.card)
+            if not covered(card, month):
+                return Billed(
+                    appliance, month, (), 0, note=f"not billed: rate card {card.card_id} is not for it"
+                )
+            self._books.keep_terms(appliance, month, terms)
+            new = self._rated(appliance, month, terms)
+        else:
+            self._refuse_another_card(terms, month)
+            new = corrections(
+                booked,
+                self._rated(appliance, month, terms),
+                revision=1 + max((line.revision for line in booked), default=0),
+                billing_month=self._billing_month,
+            )
+        self._books.add_lines(month, new)
+        return Billed(appliance, month, (*booked, *new), len(new))
+
+    def _rated(self, appliance: str, month: int, terms: Terms) -> tuple[Line, ...]:
+        usage = self._books.usage(appliance, month)
+        return rate_month(usage, parse_rate_card(terms.card), terms.plan, month, appliance)
+
+    def _new_terms(self, month: int, known: Sequence[RatedReport]) -> Terms:
+        """Those of the licence in the newest report that reaches into the month."""
+        touching = [report for report in known if month in months_of(report)] or list(known)
+        licence_id = touching[-1].licence_id
+        envelope = self._records.licence(licence_id)
+        if envelope is None:
+            raise LotaBotsError(Code.NOT_FOUND, f"{licence_id} was not issued here")
+        return terms_of(parse_licence(parse_envelope(envelope).body), self._card)
+
+    def _refuse_left_out(self, appliance: str, month: int, known: Sequence[RatedReport]) -> None:
+        rated = {report.report_hash for report in known}
+        since, until = month_span(month)
+        for reported in self._records.reports(appliance):
+            said = self._records.verdict(reported.report_hash)
+            touches = reported.period_from < until and reported.period_until > since
+            if touches and reported.report_hash not in rated and said is not None and said[0].billable:
+                raise LotaBotsError(
+                    Code.CONFLICT,
+                    f"report {reported.sequence} of {appliance} also is about {month_text(month)}",
+                    hint="give it too: a month is billed once, and as a whole",
+                )
+
+    def _refuse_another_card(self, terms: Terms, month: int) -> None:
+        if self._card is not None and self._card != terms.card:
+            raise LotaBotsError(
+                Code.CONFLICT,
+                f"{month_text(month)} was billed with another rate card",
+                hint="leave --card out: a month keeps the card that it was first billed with",
+            )
+
+
+def notes(billed: Sequence[Billed]) -> Iterator[str]:
+    """What a person should know beside the lines."""
+    for one in billed:
+        if one.note:
+            yield f"{month_text(one.month)} of {one.appliance}: {one.note}"
+
+
+def canonical_card(body: bytes) -> bytes:
+    """A card's body in its one spelling, so that two can be compared."""
+    return canonical_json(json.loads(body))
