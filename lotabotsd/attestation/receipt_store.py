@@ -85,7 +85,21 @@ class ReceiptStore:
             self._db.close()
 
     def add(self, receipts: Sequence[KeptReceipt]) -> None:
-        """Keep receipts; one that is there already stays as it is. All of them or none."""
+        """Keep receipts; one that is there already stays as it is. All of them or none.
+
+        A file that turns out to be damaged is put aside and made anew.
+        """
+        try:
+            self._add(receipts)
+        except LotaBotsError as error:
+            if error.code is not Code.DATABASE_DAMAGED:
+                raise
+            with self._lock:
+                self._db.close()
+                self._db = _made_anew(self._path, error)
+            self._add(receipts)
+
+    def _add(self, receipts: Sequence[KeptReceipt]) -> None:
         rows = [(r.receipt_id, r.organisation_id, r.key_id, r.text) for r in receipts]
         with self._lock, storage_failures(self._path), transaction(self._db) as connection:
             connection.executemany("INSERT OR IGNORE INTO receipts VALUES (?, ?, ?, ?)", rows)
@@ -130,8 +144,12 @@ def _open(path: Path) -> sqlite_utils.Database:
     except LotaBotsError as error:
         if error.code is not Code.DATABASE_DAMAGED:
             raise
-        aside = path.with_name(f"{path.name}.damaged")
-        log.error("receipts.db is damaged and is made anew: %s", error, extra={"path": aside})
+        return _made_anew(path, error)
+
+
+def _made_anew(path: Path, damage: LotaBotsError) -> sqlite_utils.Database:
+    aside = path.with_name(f"{path.name}.damaged")
+    log.error("receipts.db is damaged and is made anew: %s", damage, extra={"path": aside})
     try:
         path.replace(aside)
         for suffix in ("-wal", "-shm"):

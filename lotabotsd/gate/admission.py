@@ -207,11 +207,11 @@ class Admission:
             self._scopes[f"{grant.key_id}/{model}"] = kept
         return kept[2]
 
-    def still_valid(self, grant: Grant, wall_ns: int) -> Refused | None:
+    def still_valid(self, grant: Grant, model: str, wall_ns: int) -> Refused | None:
         """Judge again what waited in a line: nothing after a revocation runs with the revoked key."""
         if self._table.generation > self._policy.generation():
             self._policy.refresh()
-        current = self._in_force(grant, "", wall_ns)
+        current = self._in_force(grant, model, wall_ns)
         return current if isinstance(current, Refused) else self.standing(wall_ns)
 
 

@@ -20,6 +20,7 @@ MAX_TENSORS = 64
 MAX_DIMENSIONS = 8
 MAX_ID_LENGTH = 256
 MAX_BINARY_HEADER_BYTES = 1 << 20
+MAX_GENERATE_BYTES = 1 << 20
 # Parameters that reach into the server (advisories 5535, 5687, 5691, 5816), or that the gate must put into
 # the key's terms first: these are refused wherever it does not.
 _REFUSED = SCHEDULING | {"headers"}
@@ -92,6 +93,12 @@ def judge_generate(body: bytes, header_length: bytes | None, model: ModelFacts, 
     """
     if header_length is not None:
         raise LotaBotsError(Code.REQUEST_MALFORMED, "generate takes no binary tensors")
+    if len(body) > MAX_GENERATE_BYTES:
+        raise LotaBotsError(
+            Code.BODY_TOO_LARGE,
+            f"generate takes at most {MAX_GENERATE_BYTES} bytes of JSON",
+            hint="send large inputs to infer, as binary tensors",
+        )
     request = parse_object(body)
     _judge_id(request.get("id"))
     # One with the name of an input is that input, whatever else it means: the terms tell them apart.

@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from .outbox import Outbox
 
 SMALL_ANSWER_BYTES = 64 * 1024
 BODY_HIGH_WATER_BYTES = 256 * 1024
+
+
+class GateFlow(FlowControl):
+    """Reading that stays paused while requests wait on the connection, whoever would resume it."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        super().__init__(transport)
+        self._held = False
+
+    def hold(self) -> None:
+        """Read nothing more until `let_go`."""
+        self._held = True
+        self.pause_reading()
+
+    def let_go(self) -> None:
+        """Allow `resume_reading` again."""
+        self._held = False
+
+    def resume_reading(self) -> None:
+        if not self._held:
+            super().resume_reading()
 
 
 class GateCycle(RequestResponseCycle):
@@ -28,6 +51,11 @@ class GateCycle(RequestResponseCycle):
     def whole(self) -> bool:
         """Whether all of the body has arrived, and is still wanted."""
         return not (self.more_body or self.disconnected or self.response_complete)
+
+    @property
+    def is_half_sent(self) -> bool:
+        """Whether an answer has begun and not ended."""
+        return self.response_started and not self.response_complete
 
     @property
     def can_answer(self) -> bool:

@@ -65,6 +65,8 @@ class Exchange:
                 self.repeated.add(name)
             self.headers[name] = value
         self.request_id = request_id
+        self._http_1_0 = scope.get("http_version") == "1.0"
+        self._ends_by_close = False
         self.started = False
         self.status = 0  # of the answer
         self.received_bytes = self.sent_bytes = 0  # of bodies
@@ -163,6 +165,10 @@ class Exchange:
         """Send the head of the answer; the client must have taken all of it in time, or is dropped."""
         self.started = True
         self.status = status
+        if self._http_1_0 and not any(name == b"content-length" for name, _ in headers):
+            self._ends_by_close = True
+            if self._cycle is not None:
+                self._cycle.chunked_encoding = False  # HTTP/1.0 knows no chunks (RFC 9112, section 6.1)
         if take_within_seconds is not None:
             self._answer_due = asyncio.get_running_loop().time() + take_within_seconds
         await self._write(
@@ -172,6 +178,8 @@ class Exchange:
     async def send(self, body: bytes, *, more: bool) -> None:
         """Send a part of the body; `more` False ends the answer."""
         self.sent_bytes += len(body)
+        if self._ends_by_close and self._cycle is not None:
+            self._cycle.expected_content_length = len(body) if not more else 1 << 62
         await self._write({"type": "http.response.body", "body": body, "more_body": more})
 
     async def answer(self, status: int, headers: Headers, body: bytes) -> None:
@@ -184,6 +192,10 @@ class Exchange:
             self.sent_bytes += len(body)
             self._cycle.answer(status, self._identified(headers), body)
             return
+        if not self._body_read and self._cycle is not None and self._cycle.waiting_for_100_continue:
+            # Whether the body comes now is the client's choice: the next bytes are no request to be sure of.
+            headers = [*headers, (b"connection", b"close")]
+            self._body_read = True
         await self.start(status, headers)
         if not self._body_read:
             await self.send(body, more=True)

@@ -97,9 +97,12 @@ class Inference:
         if intake.predict is not None:
             await self._decode(intake)
         places = Places()
+        answer: UpstreamAnswer | None = None
         try:
             if await self._wait_for_turn(places, intake):  # the world may have changed while it stood in line
-                refused = self._serving.admission.still_valid(self._asked.grant, self._parts.clock.wall_ns())
+                refused = self._serving.admission.still_valid(
+                    self._asked.grant, self._model.name, self._parts.clock.wall_ns()
+                )
                 if refused is not None:
                     await self._refuse(opened, reserved, refused)
                     return
@@ -116,6 +119,8 @@ class Inference:
                 await self._pass_on(opened, reserved, answer)
         finally:
             places.give()
+            if answer is not None:
+                answer.abandon()  # whatever is left of it
 
     async def _decode(self, intake: Intake) -> None:
         """Turn the images of a predict request into the body of an infer request."""
@@ -173,7 +178,8 @@ class Inference:
         gate = self._parts.config.gate
         output_bytes = 0
         held = b""
-        hold_bytes = 0 if wish is None else HOLD_BYTES  # a small answer takes its receipt along
+        # A small answer takes its receipt along; one of `generate` may turn out to be a failure.
+        hold_bytes = HOLD_BYTES if wish is not None or self._asked.route.verb is Verb.GENERATE else 0
         while chunk := await answer.next_chunk(gate.upstream_timeout_seconds):
             output_bytes += len(chunk)
             if wish is not None:
@@ -273,8 +279,6 @@ class Inference:
         await self._refuse_failed(opened, reserved, answer.status, text)
 
     async def _refuse_failed(self, opened: OpenRequest, reserved: Reserved, status: int, text: bytes) -> None:
-        if self._wish is not None:
-            self._wish.response = BodyDigest(self._wish.salt)  # what is answered is not what was read
         code, detail = error_of(status, text, self._model.name)
         retry = 1 if code is Code.MODEL_NOT_READY else None
         await self._refuse(opened, reserved, Refused(code, detail, Outcome.MODEL_ERROR, retry))
@@ -308,6 +312,7 @@ class Inference:
         """End what was opened with a refusal: not charged, so nobody waits for the disk."""
         status, headers, body = self._exchange.worded(refused)
         if self._wish is not None:
+            self._wish.response = BodyDigest(self._wish.salt)  # nothing of what was read was sent
             self._wish.response.update(body)
         measured = _failed(refused)
         closed = self._serving.meter.close(  # 7, 8

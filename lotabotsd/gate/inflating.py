@@ -11,6 +11,7 @@ from lotabotsd.foundation.errors import LotaBotsError
 MAX_INFLATE_RATIO = 100  # beyond the first bytes: a blank page shrinks a thousandfold
 INFLATED_WITHOUT_RATIO = 16 << 20
 INFLATED_PIECE_BYTES = 256 * 1024
+TAKEN_PIECE_BYTES = 64 * 1024
 
 
 class Inflater:
@@ -30,6 +31,11 @@ class Inflater:
 
         Raises REQUEST_MALFORMED or BODY_TOO_LARGE.
         """
+        for start in range(0, len(part), TAKEN_PIECE_BYTES):
+            yield from self._feed(part[start : start + TAKEN_PIECE_BYTES])
+
+    def _feed(self, part: bytes) -> Iterator[bytes]:
+        """Small, since what is not taken in yet is copied for every piece that is given out."""
         self._taken += len(part)
         while True:
             try:
@@ -58,14 +64,6 @@ class Inflater:
         """The last part was fed. Raises REQUEST_MALFORMED when the body was cut short."""
         if not self._inflater.eof:
             raise _cut_or_tail()
-
-
-def inflate(encoding: bytes, body: bytes, limit_bytes: int) -> bytes:
-    """The plain body of a whole gzip or deflate one. Raises what `Inflater` raises."""
-    inflater = Inflater(encoding, limit_bytes)
-    plain = b"".join(inflater.feed(body))
-    inflater.finish()
-    return plain
 
 
 def _cut_or_tail() -> LotaBotsError:

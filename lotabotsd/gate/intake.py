@@ -16,7 +16,7 @@ from lotabotsd.models.facts import ModelFacts
 
 from .bodies import InferFacts, json_part_length, judge_generate, judge_infer, judge_json_part
 from .exchange import ByteBudget, Exchange, Headers
-from .inflating import Inflater, inflate
+from .inflating import Inflater
 from .parameters import Terms, edited
 from .predict import PredictRequest, parse_predict
 from .routes import Route, Verb
@@ -25,6 +25,7 @@ from .skeleton import Skeleton, skeleton
 HEADER_LENGTH = b"inference-header-content-length"
 STREAM_ABOVE_BYTES = 64 * 1024
 SKELETON_ABOVE_BYTES = 64 * 1024
+PIECES_AT_ONCE = 16
 STREAM_HOLDS_BYTES = 512 * 1024  # what one streamed body has in memory at most, beside its JSON part
 _PLAIN = b"identity"
 
@@ -90,7 +91,7 @@ async def take_in(
         return await _take_in_head(exchange, header_length, encoding, model, terms, limit_bytes, budget)
     body = await exchange.read_body(limit_bytes, budget)
     if encoding != _PLAIN:
-        body = inflate(encoding, body, limit_bytes)
+        body = await _inflated(encoding, body, limit_bytes)
         exchange.hold(len(body), budget)
     if route.verb is Verb.PREDICT:
         request = parse_predict(body, exchange.headers.get(b"content-type", b""), model)
@@ -122,6 +123,18 @@ async def _judge(body: bytes, header_length: bytes | None, model: ModelFacts, te
     facts = judge_json_part(kept.data, model, terms).with_binary(len(body) - length)
     moved = ((kept.in_body(begin), kept.in_body(stop), text) for begin, stop, text in facts.edits)
     return replace(facts, edits=tuple(moved))
+
+
+async def _inflated(encoding: bytes, body: bytes, limit_bytes: int) -> bytes:
+    """The plain body of a whole compressed one; others run in between."""
+    inflater = Inflater(encoding, limit_bytes)
+    pieces: list[bytes] = []
+    for piece in inflater.feed(body):
+        pieces.append(piece)
+        if len(pieces) % PIECES_AT_ONCE == 0:
+            await asyncio.sleep(0)
+    inflater.finish()
+    return b"".join(pieces)
 
 
 def _is_worth_streaming(exchange: Exchange) -> bool:

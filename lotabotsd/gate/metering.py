@@ -154,7 +154,10 @@ class Meter:
             organisation_id=request.organisation_id,
             text=text,
         )
-        return Closed(self._journal.append(record), text)
+        try:
+            return Closed(self._journal.append(record), text)
+        except LotaBotsError:  # the request is on record, and ran: it is answered, without its receipt
+            return Closed(close_number)
 
     def refuse(
         self,

@@ -18,6 +18,9 @@ from .bodies import parse_object
 
 IMAGE_TYPES = (b"image/png", b"image/jpeg")
 MAX_IMAGES = 64
+MAX_MARKS = (
+    1_024  # of JSON's own characters, none of which is in base64: what is parsed is images, and quickly
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,8 @@ def parse_predict(body: bytes, content_type: bytes, model: ModelFacts) -> Predic
             "send application/json, image/png or image/jpeg",
             hint="set Content-Type",
         )
+    if max(body.count(mark) for mark in (b"[", b"{", b",", b":")) > MAX_MARKS:
+        raise LotaBotsError(Code.JSON_INVALID, 'it is more than {"image": …} or {"images": […]}')
     request = parse_object(body)
     unknown = set(request) - {"image", "images"}
     if unknown:

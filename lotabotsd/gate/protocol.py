@@ -21,7 +21,7 @@ from lotabotsd.foundation.errors import problem
 from lotabotsd.limits.counters import Counter
 
 from .counting import Counts
-from .cycle import GateCycle
+from .cycle import GateCycle, GateFlow
 from .outbox import Outbox
 
 MAX_PIPELINED = (
@@ -59,6 +59,7 @@ class GateProtocol(HttpToolsProtocol):
     _begun = False  # a byte of a request is there, and it is not answered yet
     _in_body = False
     _announced = _body_left = 0  # of a body of known length
+    _has_body = False
     _unparsed = b""  # what was read behind the requests that wait
     _refused = False
     _running: GateCycle | None = None  # the request that is being answered
@@ -69,6 +70,7 @@ class GateProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn does
         super().connection_made(transport)
+        self.flow: GateFlow = GateFlow(transport)
         self.counts.add(Counter.CONNECTIONS)
         if len(self.connections) > self.caps.connections:
             self.counts.add(Counter.CONNECTIONS_REFUSED)
@@ -106,9 +108,8 @@ class GateProtocol(HttpToolsProtocol):
             return
         at = 0
         while at < len(data) and not self._refused and not self.transport.is_closing():
-            if len(self.pipeline) >= MAX_PIPELINED:
+            if len(self.pipeline) >= MAX_PIPELINED and not self._in_body:
                 self._unparsed = data[at:]
-                self.flow.pause_reading()
                 return
             size = max(SLICE_BYTES, self._body_left)
             super().data_received(data if at == 0 and size >= len(data) else data[at : at + size])
@@ -118,6 +119,7 @@ class GateProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._header_bytes = 0
         self._announced = 0
+        self._has_body = False
         self._begun = True
         self.url = b""
         self.expect_100_continue = False
@@ -129,14 +131,23 @@ class GateProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._count(len(name) + len(value) + 4)
+        if self._in_body:
+            return  # a trailer is no header (RFC 9110, section 6.5.1)
         name = name.lower()
         if name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
         elif name == b"content-length" and value.isdigit():
             self._announced = int(value)
+            self._has_body = self._announced > 0
+        elif name == b"transfer-encoding":
+            self._has_body = True
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
+        upgrade = self.parser.should_upgrade()
+        if upgrade and self._has_body:  # the parser takes no body behind an upgrade: it would be a request
+            self._refuse(Code.REQUEST_MALFORMED, "a request with a body cannot upgrade its connection")
+            raise httptools.HttpParserError("upgrade with a body")
         self._due = _NEVER
         self._in_body = True
         self._body_left = self._announced
@@ -168,7 +179,7 @@ class GateProtocol(HttpToolsProtocol):
             default_headers=self.server_state.default_headers,
             message_event=asyncio.Event(),
             expect_100_continue=self.expect_100_continue,
-            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
+            keep_alive=version != "1.0" and self.parser.should_keep_alive() and not upgrade,
             on_response=self.on_response_complete,
         )
         # The application learns here whether its client is still there.
@@ -177,7 +188,7 @@ class GateProtocol(HttpToolsProtocol):
         if before is None or before.response_complete:
             self._run(cycle)
         else:  # pipelined: it waits for the one before
-            self.flow.pause_reading()
+            self.flow.hold()
             self.pipeline.appendleft((cycle, self.app))
 
     def _run(self, cycle: RequestResponseCycle) -> None:
@@ -207,13 +218,14 @@ class GateProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             self._end_slow_reader()
             return
-        if self.pipeline:  # what is still to be read waits until these are answered
+        if self.pipeline:
             self._run(self.pipeline.pop()[0])
-            return
-        self.flow.resume_reading()
-        data, self._unparsed = self._unparsed, b""
-        self._parse(data)
-        self._set_due()
+        if not self.pipeline:  # what else was sent waited until those before it were answered, or run
+            self.flow.let_go()
+            data, self._unparsed = self._unparsed, b""
+            self._parse(data)
+            self.flow.resume_reading()
+            self._set_due()
 
     def shutdown(self) -> None:
         self.outbox.flush()
@@ -252,15 +264,24 @@ class GateProtocol(HttpToolsProtocol):
         self._timer, self._timer_at = None, _NEVER
         if self._due == _NEVER or self._refused or self.transport.is_closing():
             return
-        if self.loop.time() < self._due:
+        now = self.loop.time()
+        if now >= self._due and self._in_body and self._waits_for_us:
+            self._due = now + self.caps.body_timeout_seconds  # its time begins when it may send
+        if now < self._due:
             self._set_timer()
         else:
             self._too_slow()
 
+    @property
+    def _waits_for_us(self) -> bool:
+        """Whether the client cannot send its body because we do not read, or answer another request."""
+        return self.flow.read_paused or self.cycle is not self._running
+
     def _too_slow(self) -> None:
         self._due = _NEVER
-        if isinstance(self.cycle, GateCycle):
-            self.cycle.lose()  # the application sees a client that went away
+        for cycle in (self.cycle, self._running):
+            if isinstance(cycle, GateCycle):
+                cycle.lose()  # the application sees a client that went away
         if self._begun:
             self._refuse(Code.REQUEST_TIMEOUT, "")
         elif self.transport.get_write_buffer_size():
@@ -279,6 +300,9 @@ class GateProtocol(HttpToolsProtocol):
         self._due = _NEVER
         self.outbox.flush()  # the answer to a request before this one
         if self.transport.is_closing():
+            return
+        if self._running is not None and self._running.is_half_sent:
+            self.transport.abort()  # what is written now would be taken for a part of that answer
             return
         status, headers, body = problem_answer(problem(code, detail))
         self.counts.answered(status)

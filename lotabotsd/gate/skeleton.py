@@ -21,7 +21,7 @@ STEP_TOKENS = 2_048
 _LONGEST = 1 << 62
 _SPACE = rb"[ \t\r\n]*+"
 _NUMBER = rb"-?+(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+(?:[eE][-+]?+[0-9]++)?+"
-_TEXT = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_TEXT = rb'"[^"\\]*+(?:\\.[^"\\]*+){0,65536}+"'
 _SCALAR = rb"(?:%b|true|false|null|%b)" % (_NUMBER, _TEXT)
 _ROW = rb"\[%b(?:%b(?:%b,%b%b){0,1024}+)?+%b\]" % (_SPACE, _SCALAR, _SPACE, _SPACE, _SCALAR, _SPACE)
 _VALUE = rb"(?:%b|%b)" % (_SCALAR, _ROW)
@@ -95,7 +95,7 @@ def _behind_text(body: bytes, at: int) -> int:
     """Where the text that begins at `at` ends, with its value when it is a shape's name."""
     text = _STRING.match(body, at)
     if text is None:
-        raise LotaBotsError(Code.JSON_INVALID, f"the text at byte {at} has no end")
+        raise LotaBotsError(Code.JSON_INVALID, f"the text at byte {at} has no end, or too many escapes")
     if text[0] == b'"shape"' and (shape := _SHAPE.match(body, text.end())):
         return shape.end()
     return text.end()

@@ -1,7 +1,7 @@
 """Step 6: send a request on to Triton's Unix socket over kept-alive connections, bytes untouched.
 
-The pool is bounded by the in-flight bound of admission; idle connections are bounded here and are closed
-before Triton is drained (one idle connection would hold up its exit).
+As many connections are busy as answers are under way, at most one per client; idle ones are bounded here and
+are closed before Triton is drained (one idle connection would hold up its exit).
 """
 
 from __future__ import annotations
@@ -38,17 +38,23 @@ class UpstreamAnswer:
     length: int | None  # of the body, where it was announced
     _connection: Connection
     _pool: UpstreamPool = field(repr=False)
+    _ended: bool = False
 
     async def next_chunk(self, timeout_seconds: float) -> bytes:
         """The next part of the body; empty at its end. Raises RUNTIME_UNAVAILABLE or RUNTIME_TIMEOUT."""
+        if self._ended:
+            return b""
         chunk = await self._connection.read_chunk(timeout_seconds)
         if not chunk:
+            self._ended = True
             self._pool.give_back(self._connection)
         return chunk
 
     def abandon(self) -> None:
-        """Give up on the rest of the body; the connection cannot be used again."""
-        self._connection.close()
+        """Give up on the rest of the body, if there is any; the connection cannot be used again."""
+        if not self._ended:
+            self._ended = True
+            self._connection.close()
 
 
 class Connection(asyncio.Protocol):

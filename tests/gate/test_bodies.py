@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from lotabotsd.foundation.codes import Code
 from lotabotsd.foundation.errors import LotaBotsError
 from lotabotsd.gate.bodies import InferFacts, judge_generate, judge_infer
-from lotabotsd.gate.inflating import inflate
+from lotabotsd.gate.inflating import Inflater
 from lotabotsd.gate.parameters import Namespace, Terms, edited
 from lotabotsd.models.facts import ModelFacts, TensorFact
 
@@ -30,6 +30,13 @@ BATCHED = ModelFacts(
 )
 TERMS = Terms(Namespace(b"s" * 32, "K" * 12), priority_band=2, longest_microseconds=1_000)
 PLAIN = ModelFacts("p", ("1",), "", 0, (TensorFact("x", "FP32", (2,)),), (TensorFact("y", "FP32", (2,)),))
+
+
+def inflate(encoding: bytes, data: bytes, limit_bytes: int) -> bytes:
+    inflater = Inflater(encoding, limit_bytes)
+    plain = b"".join(inflater.feed(data))
+    inflater.finish()
+    return plain
 
 
 def x(**changes: Any) -> dict[str, Any]:
