@@ -189,7 +189,7 @@ def main(arguments: Sequence[str]) -> int:
     """`parts.py check` or `parts.py test [--slow]`."""
     begun = time.monotonic()
     if arguments[:1] == ["check"] and len(arguments) == 1:
-        outcomes = side_by_side((*static_parts(), *unit_parts()))
+        outcomes = side_by_side((*static_parts(), *unit_parts("--quick")))
         budget = CHECK_BUDGET_SECONDS
     elif arguments[:1] == ["test"] and set(arguments[1:]) <= {"--slow"}:
         outcomes = side_by_side((*static_parts(), *unit_parts(*arguments[1:])))

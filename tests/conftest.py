@@ -1,4 +1,4 @@
-"""Rules of every test run: slow tests on request, and in CI no required test is skipped."""
+"""Rules of every test run: slow tests on request, quick ones alone on request, no required skip in CI."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ IN_CI = os.environ.get("CI") == "true"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="run the tests marked slow as well")
+    parser.addoption("--quick", action="store_true", help="leave out the tests marked thorough")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave slow tests out unless they are asked for."""
-    if config.getoption("--slow"):
-        return
-    slow = [item for item in items if item.get_closest_marker("slow")]
-    if slow:
-        config.hook.pytest_deselected(items=slow)
-        items[:] = [item for item in items if item not in slow]
+    """Leave slow tests out unless they are asked for, and thorough ones where only quick ones are."""
+    out = set() if config.getoption("--slow") else {"slow"}
+    out |= {"thorough"} if config.getoption("--quick") else set()
+    left_out = [item for item in items if any(item.get_closest_marker(name) for name in out)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        kept = set(items) - set(left_out)
+        items[:] = [item for item in items if item in kept]
 
 
 @pytest.hookimpl(wrapper=True)

@@ -50,6 +50,10 @@ class ControlClient:
         data = json.dumps(body or {}).encode()
         return self._json("POST", parts, {}, data, "application/json", headers)
 
+    def put(self, *parts: str, body: dict[str, Any]) -> Any:
+        """PUT JSON."""
+        return self._json("PUT", parts, {}, json.dumps(body).encode(), "application/json")
+
     def put_bytes(self, *parts: str, data: bytes, **query: str | int | None) -> Any:
         """PUT a document as it is."""
         return self._json("PUT", parts, query, data, "application/octet-stream")

@@ -10,7 +10,7 @@ import click
 
 from lotabotsd import __version__
 
-from .commands import attest, audit, bill, gpus, identity, keys, licence, models, status, usage
+from .commands import attest, audit, bill, gpus, identity, keys, licence, models, status, teams, usage
 from .control_client import DEFAULT_SOCKET, SOCKET_VARIABLE, ControlClient
 from .failures import run
 from .session import Session
@@ -38,6 +38,7 @@ for command in (
     status.metrics,
     identity.organisation,
     identity.member,
+    teams.team,
     keys.key,
     licence.licence,
     usage.usage,

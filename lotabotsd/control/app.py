@@ -11,7 +11,19 @@ from .door import Door
 from .once import Once
 from .problems import add_handlers
 from .rooms import Rooms
-from .routes import appliance, attest, audit, bill, keys, ledger, licence, members, organisations, usage
+from .routes import (
+    appliance,
+    attest,
+    audit,
+    bill,
+    keys,
+    ledger,
+    licence,
+    members,
+    organisations,
+    teams,
+    usage,
+)
 
 PREFIX = "/control/v1"
 
@@ -31,6 +43,7 @@ def control_api(rooms: Rooms) -> FastAPI:
         appliance.routes(rooms),
         organisations.routes(rooms, once),
         members.routes(rooms, once),
+        teams.routes(rooms, once),
         keys.routes(rooms, once),
         licence.routes(rooms),
         usage.routes(rooms),

@@ -41,6 +41,13 @@ class OrganisationBody(Body):
     limits: LimitsBody = LimitsBody()
 
 
+class TeamBody(Body):
+    """A new team."""
+
+    name: Name
+    limits: LimitsBody = LimitsBody()
+
+
 class MemberBody(Body):
     """A new member."""
 
@@ -50,7 +57,7 @@ class MemberBody(Body):
 
 
 class RoleBody(Body):
-    """Another role for a member."""
+    """A role for a member, in the organisation or in a team."""
 
     role: str
 
@@ -60,6 +67,7 @@ class KeyBody(Body):
 
     name: Name
     member_id: str = Field(max_length=64)
+    team_id: str | None = Field(default=None, max_length=64, description="One that the member is in.")
     environment: str = Field(default="live", description="live or test")
     models: list[Annotated[str, Field(max_length=128)]] = Field(default=["*"], min_length=1, max_length=256)
     expires_in_days: int = Field(default=90, ge=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from lotabotsd.gpu.bounded import BoundedProbe
 from lotabotsd.gpu.probe import choose_probe
 from lotabotsd.identity import schema as identity_schema
 from lotabotsd.identity.pepper import load_or_create_pepper
+from lotabotsd.identity.records import KeyRecord
 from lotabotsd.identity.store import IdentityStore
 from lotabotsd.licence.fingerprint import read_components
 from lotabotsd.licence.keyring import load_anchors
@@ -77,9 +78,9 @@ def open_gate(appliance: Appliance, *, triton_runs: bool) -> None:
     if triton_runs:
         appliance.ready.carry(published_ready(appliance.config.paths.policy_db))
     appliance.publishing.publish()
-    table = open_table(
-        appliance.config, appliance.clock, appliance.publisher, appliance.ledger, appliance.workers
-    )
+    window_id = month_window(appliance.clock.wall_ns())
+    used = used_in_month(appliance.ledger, appliance.identity.list_keys(), window_id)
+    table = open_table(appliance.config, appliance.publisher, window_id, used, appliance.workers)
     appliance.publishing.announce_in(table)
 
 
@@ -240,13 +241,27 @@ def _supervisor(config: Config, helper: HelperClient, clock: Clock) -> Superviso
     )
 
 
-def open_table(config: Config, clock: Clock, publisher: Publisher, ledger: Ledger, workers: int) -> Table:
-    """The limits table of this boot: adopted where it is valid, else made and filled from the ledger.
+def used_in_month(ledger: Ledger, keys: Sequence[KeyRecord], window_id: int) -> dict[tuple[str, str], int]:
+    """Charged inferences of a quota month by (kind, id) of scope; the licence's id is "".
+
+    The ledger knows no teams. A key never changes its team, so a team's month is that of its keys, the
+    revoked ones too.
+    """
+    used = ledger.month_usage(window_id)
+    for key in keys:
+        if key.team_id is not None:
+            team = ("team", key.team_id)
+            used[team] = used.get(team, 0) + used.get(("key", key.key_id), 0)
+    return used
+
+
+def open_table(
+    config: Config, publisher: Publisher, window_id: int, used: Mapping[tuple[str, str], int], workers: int
+) -> Table:
+    """The limits table of this boot: adopted where it is valid, else made and filled with the month's use.
 
     A policy.db that had to be made anew gave its scopes other slots, so the table is made anew as well.
     """
-    window_id = month_window(clock.wall_ns())
-    used = ledger.month_usage(window_id)
     fill = [
         (
             place.slot,

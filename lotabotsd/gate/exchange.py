@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from lotabotsd.foundation.codes import Code
 from lotabotsd.foundation.errors import LotaBotsError, problem
 
-from .protocol import BODY_HIGH_WATER_BYTES, Answer, GateCycle, problem_answer
+from .cycle import BODY_HIGH_WATER_BYTES, GateCycle
+from .protocol import Answer, problem_answer
 
 if TYPE_CHECKING:
     from .admission import Refused

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +21,13 @@ from lotabotsd.foundation.errors import problem
 from lotabotsd.limits.counters import Counter
 
 from .counting import Counts
+from .cycle import GateCycle
 from .outbox import Outbox
 
-SMALL_ANSWER_BYTES = 64 * 1024
-BODY_HIGH_WATER_BYTES = 256 * 1024
+MAX_PIPELINED = (
+    32  # requests that wait on one connection for the answer to the one before, and those of a slice
+)
+SLICE_BYTES = 4 * 1024
 _NEVER = float("inf")
 _ASGI: ASGIVersions = {"version": "3.0", "spec_version": "2.3"}
 
@@ -47,95 +49,6 @@ def gate_protocol(caps: Caps, counts: Counts | None = None) -> type[GateProtocol
     return type("GateProtocol", (GateProtocol,), shared)
 
 
-class GateCycle(RequestResponseCycle):
-    """One request and its answer. Beside what ASGI needs: the body without copies, an answer in one write."""
-
-    def __init__(self, outbox: Outbox, **parts: Any) -> None:
-        super().__init__(**parts)
-        self._outbox = outbox
-        self._parts: list[bytes] = []
-        self.held_bytes = 0
-        self.when_gone: Callable[[], None] | None = None
-        self.wake_bytes = BODY_HIGH_WATER_BYTES  # as much of a body that is not whole is worth a wake-up
-
-    @property
-    def whole(self) -> bool:
-        """Whether all of the body has arrived, and is still wanted."""
-        return not (self.more_body or self.disconnected or self.response_complete)
-
-    @property
-    def can_answer(self) -> bool:
-        """Whether `answer` would neither wait nor come second."""
-        return not (self.response_started or self.flow.write_paused)
-
-    def feed(self, part: bytes) -> None:
-        """A part of the body arrived. The application gets it with more, or with the end."""
-        self._parts.append(part)
-        self.held_bytes += len(part)
-        if self.held_bytes >= self.wake_bytes:
-            self.message_event.set()
-        if self.held_bytes > BODY_HIGH_WATER_BYTES:
-            self.flow.pause_reading()
-
-    def take(self) -> bytes:
-        """What has arrived since the last take; reading goes on, or nobody would see the client hang up."""
-        self.message_event.clear()
-        parts, self._parts, self.held_bytes = self._parts, [], 0
-        self.flow.resume_reading()
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def lose(self) -> bool:
-        """The client is gone, or too slow to be waited for; whether that is news."""
-        if self.response_complete or self.disconnected:
-            return False
-        self.disconnected = True
-        self.message_event.set()
-        if self.when_gone is not None:
-            self.when_gone()
-        return True
-
-    async def receive(self) -> Any:
-        if self.waiting_for_100_continue and not self.transport.is_closing():
-            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            self.waiting_for_100_continue = False
-        if not self.disconnected and not self.response_complete:
-            self.flow.resume_reading()
-            await self.message_event.wait()
-        if self.disconnected or self.response_complete:
-            return {"type": "http.disconnect"}
-        return {"type": "http.request", "body": self.take(), "more_body": self.more_body}
-
-    def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-        """Send a whole answer with one write; `headers` hold its content-length. Only while `can_answer`."""
-        if self.disconnected:
-            return
-        self.response_started = True
-        self.waiting_for_100_continue = False
-        lines = [STATUS_LINE[status]]
-        for name, value in headers:
-            lines.append(b"%b: %b\r\n" % (name, value))
-            if name == b"connection" and value == b"close":
-                self.keep_alive = False
-        if not self.keep_alive and (b"connection", b"close") not in headers:
-            lines.append(b"connection: close\r\n")
-        lines.append(b"\r\n")
-        head = b"".join(lines)
-        if head.count(b"\n") != len(lines):
-            raise RuntimeError("a header's value holds a line break")
-        if self.scope["method"] == "HEAD":
-            body = b""
-        if self.keep_alive and len(body) <= SMALL_ANSWER_BYTES:
-            self._outbox.write(self.transport, head + body)
-        else:
-            self._outbox.flush()
-            self.transport.writelines([head, body])
-        self.response_complete = True
-        self.message_event.set()
-        if not self.keep_alive:
-            self.transport.close()
-        self.on_response()
-
-
 class GateProtocol(HttpToolsProtocol):
     """uvicorn's protocol, bounded in every direction."""
 
@@ -145,6 +58,8 @@ class GateProtocol(HttpToolsProtocol):
     _header_bytes = 0
     _begun = False  # a byte of a request is there, and it is not answered yet
     _in_body = False
+    _announced = _body_left = 0  # of a body of known length
+    _unparsed = b""  # what was read behind the requests that wait
     _refused = False
     _running: GateCycle | None = None  # the request that is being answered
     _due = _NEVER  # when the client has been too slow, on the loop's clock
@@ -177,12 +92,32 @@ class GateProtocol(HttpToolsProtocol):
         if self._idle or (self._due == _NEVER and (self.cycle is None or self.cycle.response_complete)):
             self._idle = False
             self._due = self.loop.time() + self.caps.header_timeout_seconds
-        super().data_received(data)
+        self._parse(data)
         self._set_due()
+
+    def _parse(self, data: bytes) -> None:
+        """Parse what was read; the rest waits once enough requests wait for the answer to the one before.
+
+        A body is parsed as it came. Everything else in slices, which hold few heads: one read of the socket
+        could hold thousands.
+        """
+        if self._unparsed:  # one more read, before the pause took effect
+            self._unparsed += data
+            return
+        at = 0
+        while at < len(data) and not self._refused and not self.transport.is_closing():
+            if len(self.pipeline) >= MAX_PIPELINED:
+                self._unparsed = data[at:]
+                self.flow.pause_reading()
+                return
+            size = max(SLICE_BYTES, self._body_left)
+            super().data_received(data if at == 0 and size >= len(data) else data[at : at + size])
+            at += size
 
     # -- httptools callbacks
     def on_message_begin(self) -> None:
         self._header_bytes = 0
+        self._announced = 0
         self._begun = True
         self.url = b""
         self.expect_100_continue = False
@@ -197,11 +132,14 @@ class GateProtocol(HttpToolsProtocol):
         name = name.lower()
         if name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
+        elif name == b"content-length" and value.isdigit():
+            self._announced = int(value)
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         self._due = _NEVER
         self._in_body = True
+        self._body_left = self._announced
         before = self.cycle
         version = self.parser.get_http_version()
         path, query = _target(self.url)
@@ -249,6 +187,7 @@ class GateProtocol(HttpToolsProtocol):
         self._start_asgi_task(cycle, self.app)
 
     def on_body(self, body: bytes) -> None:
+        self._body_left -= len(body)
         cycle = self.cycle
         assert isinstance(cycle, GateCycle)
         if not cycle.response_complete:
@@ -257,6 +196,7 @@ class GateProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._due = _NEVER
         self._in_body = False
+        self._body_left = 0
         if not self.cycle.response_complete:
             self.cycle.more_body = False
             self.cycle.message_event.set()
@@ -267,11 +207,13 @@ class GateProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             self._end_slow_reader()
             return
-        self.flow.resume_reading()
-        if self.pipeline:
+        if self.pipeline:  # what is still to be read waits until these are answered
             self._run(self.pipeline.pop()[0])
-        else:
-            self._set_due()
+            return
+        self.flow.resume_reading()
+        data, self._unparsed = self._unparsed, b""
+        self._parse(data)
+        self._set_due()
 
     def shutdown(self) -> None:
         self.outbox.flush()

@@ -32,6 +32,10 @@ class ScopeLimits:
                 )
         return self
 
+    def columns(self) -> tuple[int, int, int]:
+        """The three in the order of the tables' columns."""
+        return self.rate_per_minute, self.concurrency, self.quota_per_month
+
     def to_dict(self) -> dict[str, int]:
         """For JSON: audit rows, the control API."""
         return {

@@ -1,4 +1,4 @@
-"""What identity stores, as frozen values: organisations, members, API keys, and who acts. Pure."""
+"""What identity stores, as frozen values: organisations, teams, members, API keys, and who acts. Pure."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class IdentityCaps:
 
 @dataclass(frozen=True, slots=True)
 class Organisation:
-    """The owner of members, keys and usage."""
+    """The owner of teams, members, keys and usage."""
 
     organisation_id: str
     name: str
@@ -79,6 +79,50 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
+class Team:
+    """Members of one organisation who share limits; a member has a role of its own in each of its teams."""
+
+    team_id: str
+    organisation_id: str
+    name: str
+    limits: ScopeLimits
+    created_at_ns: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: audit rows, the control API."""
+        return {
+            "team_id": self.team_id,
+            "organisation_id": self.organisation_id,
+            "name": self.name,
+            "limits": self.limits.to_dict(),
+            "created_at_ns": self.created_at_ns,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class TeamMember:
+    """A member as one of a team, with its role there."""
+
+    team_id: str
+    member_id: str
+    name: str
+    kind: str
+    role: str
+    created_at_ns: int  # the member
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: audit rows, the control API."""
+        return {
+            "team_id": self.team_id,
+            "member_id": self.member_id,
+            "name": self.name,
+            "kind": self.kind,
+            "role": self.role,
+            "created_at_ns": self.created_at_ns,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class KeyRecord:
     """One API key with everything that policy compiles into its grant. The secret itself is nowhere."""
 
@@ -86,19 +130,22 @@ class KeyRecord:
     organisation_id: str
     organisation_name: str
     member_id: str
-    role: str
+    role: str  # the member's in the key's team; of a key without one, in the organisation
     name: str
     models: tuple[str, ...]  # ("*",) for all
     environment: str
     created_at_ns: int
     expires_at_ns: int
     team_id: str | None = None
+    team_name: str | None = None
     revoked: bool = False
     # (hash, end of its grace time or None), the present secret first
     secrets: tuple[tuple[bytes, int | None], ...] = field(default=(), repr=False)
     limits: ScopeLimits = NO_LIMITS
     organisation_limits: ScopeLimits = NO_LIMITS
     team_limits: ScopeLimits = NO_LIMITS
+    organisation_removed: bool = False  # then the key is revoked
+    team_removed: bool = False  # then the key is revoked
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: audit rows, the control API. Never the hashes."""
@@ -107,6 +154,7 @@ class KeyRecord:
             "organisation_id": self.organisation_id,
             "organisation_name": self.organisation_name,
             "team_id": self.team_id,
+            "team_name": self.team_name,
             "member_id": self.member_id,
             "role": self.role,
             "name": self.name,

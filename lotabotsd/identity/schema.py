@@ -5,7 +5,8 @@ from __future__ import annotations
 APPLICATION_ID = 0x4C425354  # "LBST"
 
 # An organisation's objects carry its id, and the composite foreign keys refuse a key or a binding that
-# would join two organisations. Nothing is deleted but spent secrets: history keeps its names.
+# would join two organisations. Nothing is deleted but spent secrets and the bindings of who left a team:
+# history keeps its names, and the audit trail tells the rest.
 _IDENTITIES = """
 CREATE TABLE organisations (
   id TEXT PRIMARY KEY NOT NULL,

@@ -1,5 +1,7 @@
 """Organisations, members and API keys in state.db: every change in one transaction with its audit row.
 
+Teams are in `teams.py`, what a change does to a key's secrets in `key_changes.py`.
+
 Where a method takes `organisation_id`, None means the platform administrator's view of the whole appliance;
 with an id, the neighbour's objects are NOT_FOUND, as if they were not there.
 """
@@ -9,29 +11,24 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from lotabotsd.foundation.clock import NANOSECONDS, Clock, from_ns, rfc3339
+from lotabotsd.foundation.clock import NANOSECONDS, Clock
 from lotabotsd.foundation.errors import Code, LotaBotsError
 from lotabotsd.foundation.identifiers import new_id, random_base62
 
-from . import queries
-from .api_key import ENVIRONMENTS, KEY_ID_LENGTH, SECRET_LENGTH, format_api_key, hash_secret
-from .audit import Audit, Change
+from . import key_changes, queries
+from .api_key import ENVIRONMENTS, KEY_ID_LENGTH
+from .audit import Audit
 from .limits_values import NO_LIMITS, ScopeLimits
 from .records import THE_DAEMON, Actor, IdentityCaps, KeyRecord, Member, MemberKind, NewKey, Organisation
 from .roles import Role
-from .values import (
-    MAX_GRACE_SECONDS,
-    MAX_LIVE_KEYS,
-    checked_life_days,
-    checked_models,
-    checked_name,
-    folded,
-)
+from .teams import Teams
+from .values import MAX_LIVE_KEYS, checked_life_days, checked_models, checked_name, folded, one_of
 
 if TYPE_CHECKING:
     import sqlite_utils
 
 _DAY = 86_400 * NANOSECONDS
+_OF_AN_ORGANISATION = (("members", "organisation_id"), ("teams", "organisation_id"), ("organisations", "id"))
 
 
 class IdentityStore:
@@ -45,11 +42,17 @@ class IdentityStore:
         self._clock = clock
         self._pepper = pepper
         self._audit = Audit(db, clock)
+        self._teams = Teams(self._audit, clock)
 
     @property
     def audit(self) -> Audit:
         """The trail, for reading it and for what other rooms have to tell."""
         return self._audit
+
+    @property
+    def teams(self) -> Teams:
+        """The teams of all organisations."""
+        return self._teams
 
     # organisations
 
@@ -71,7 +74,7 @@ class IdentityStore:
             _within(caps.organisations, queries.counts(change.connection)[0], "organisations")
             change.connection.execute(
                 "INSERT INTO organisations VALUES (?, ?, ?, ?, ?, ?, ?, NULL)",
-                (made.organisation_id, name, folded(name), *_three(limits), made.created_at_ns),
+                (made.organisation_id, name, folded(name), *limits.columns(), made.created_at_ns),
             )
             change.target, change.organisation_id = made.organisation_id, made.organisation_id
             change.after = made.to_dict()
@@ -96,17 +99,17 @@ class IdentityStore:
             change.connection.execute(
                 "UPDATE organisations SET rate_per_minute = ?, concurrency = ?, quota_per_month = ?"
                 " WHERE id = ?",
-                (*_three(limits.checked()), organisation_id),
+                (*limits.checked().columns(), organisation_id),
             )
             made = queries.organisation(change.connection, organisation_id)
             change.after = made.to_dict()
         return made
 
     def remove_organisation(self, organisation_id: str, *, who: Actor = THE_DAEMON) -> None:
-        """Remove an organisation and its members. Raises NOT_FOUND; CONFLICT while it has unrevoked keys."""
+        """Remove an organisation, its teams and members. Raises NOT_FOUND; CONFLICT with unrevoked keys."""
         with self._audit.change(who, "organisation.remove", organisation_id, organisation_id) as change:
             change.before = queries.organisation(change.connection, organisation_id).to_dict()
-            open_keys = [k for k in queries.keys(change.connection, organisation_id) if not k.revoked]
+            open_keys = queries.open_key_ids(change.connection, organisation_id)
             if open_keys:
                 raise LotaBotsError(
                     Code.CONFLICT,
@@ -114,7 +117,7 @@ class IdentityStore:
                     hint="revoke them first: lotabotsctl key list, then lotabotsctl key revoke KEY_ID",
                 )
             now = self._clock.wall_ns()
-            for column, table in (("organisation_id", "members"), ("id", "organisations")):
+            for table, column in _OF_AN_ORGANISATION:
                 change.connection.execute(
                     f"UPDATE {table} SET removed_ns = ? WHERE {column} = ? AND removed_ns IS NULL",  # noqa: S608 - constants
                     (now, organisation_id),
@@ -135,9 +138,9 @@ class IdentityStore:
         """A new user or service account. Raises NOT_FOUND, ALREADY_EXISTS, LICENCE_LIMIT."""
         with self._audit.change(who, "member.create", name, organisation_id) as change:
             queries.organisation(change.connection, organisation_id)
-            name, kind = checked_name(name), _one_of(MemberKind, kind)
+            name, kind = checked_name(name), one_of(MemberKind, kind)
             made = Member(
-                new_id("mem"), organisation_id, name, kind, _one_of(Role, role), self._clock.wall_ns()
+                new_id("mem"), organisation_id, name, kind, one_of(Role, role), self._clock.wall_ns()
             )
             if queries.name_taken(change.connection, "members", folded(name), organisation_id):
                 raise LotaBotsError(Code.ALREADY_EXISTS, f"a member is called {name!r}")
@@ -166,12 +169,12 @@ class IdentityStore:
     def set_role(
         self, member_id: str, role: str, *, organisation_id: str | None = None, who: Actor = THE_DAEMON
     ) -> Member:
-        """Another role for a member, and so for its keys. Raises NOT_FOUND."""
+        """Another role for a member, and so for its keys without a team. Raises NOT_FOUND."""
         with self._audit.change(who, "member.role", member_id, organisation_id) as change:
             before = queries.member(change.connection, member_id, organisation_id)
             change.connection.execute(
                 "UPDATE role_bindings SET role = ? WHERE member_id = ? AND team_id IS NULL",
-                (_one_of(Role, role), member_id),
+                (one_of(Role, role), member_id),
             )
             made = queries.member(change.connection, member_id, organisation_id)
             change.organisation_id = made.organisation_id
@@ -181,17 +184,17 @@ class IdentityStore:
     def remove_member(
         self, member_id: str, *, organisation_id: str | None = None, who: Actor = THE_DAEMON
     ) -> list[str]:
-        """Remove a member and revoke its keys; their ids are the answer. Raises NOT_FOUND."""
+        """Remove a member and revoke its keys, those of teams too; their ids are the answer.
+
+        Raises NOT_FOUND.
+        """
         with self._audit.change(who, "member.remove", member_id, organisation_id) as change:
             found = queries.member(change.connection, member_id, organisation_id)
             change.organisation_id, change.before = found.organisation_id, found.to_dict()
-            owned = queries.keys(change.connection, found.organisation_id)
-            revoked = [k.key_id for k in owned if k.member_id == member_id and not k.revoked]
-            for key_id in revoked:
-                self._revoke(change, key_id)
-            change.connection.execute(
-                "UPDATE members SET removed_ns = ? WHERE id = ?", (self._clock.wall_ns(), member_id)
-            )
+            now = self._clock.wall_ns()
+            revoked = queries.open_key_ids(change.connection, found.organisation_id, member_id=member_id)
+            key_changes.revoke(change, revoked, now)
+            change.connection.execute("UPDATE members SET removed_ns = ? WHERE id = ?", (now, member_id))
             change.after = {"revoked_keys": revoked}
         return revoked
 
@@ -203,6 +206,7 @@ class IdentityStore:
         member_id: str,
         *,
         name: str,
+        team_id: str | None = None,
         environment: str = "live",
         models: tuple[str, ...] = ("*",),
         expires_in_days: int,
@@ -210,9 +214,14 @@ class IdentityStore:
         caps: IdentityCaps,
         who: Actor = THE_DAEMON,
     ) -> NewKey:
-        """A new key, its text in the answer and nowhere else. Raises NOT_FOUND, LICENCE_LIMIT."""
+        """A new key, its text in the answer and nowhere else; with `team_id` it is of that team for ever.
+
+        Raises NOT_FOUND, LICENCE_LIMIT; CONFLICT for a member who is not in the team.
+        """
         with self._audit.change(who, "key.create", name, organisation_id) as change:
             queries.member(change.connection, member_id, organisation_id)
+            if team_id is not None:
+                key_changes.check_team(change, team_id, member_id, organisation_id)
             name, models = checked_name(name), checked_models(models)
             limits = (limits or NO_LIMITS).checked()
             days = checked_life_days(expires_in_days, caps.key_days)
@@ -224,13 +233,13 @@ class IdentityStore:
                 )
             key_id, now = random_base62(KEY_ID_LENGTH), self._clock.wall_ns()
             change.connection.execute(
-                "INSERT INTO api_keys VALUES (?, ?, NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)",
+                "INSERT INTO api_keys VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)",
                 (
-                    *(key_id, organisation_id, member_id, name, environment, json.dumps(models)),
-                    *(*_three(limits), days, now, now + days * _DAY),
+                    *(key_id, organisation_id, team_id, member_id, name, environment, json.dumps(models)),
+                    *(*limits.columns(), days, now, now + days * _DAY),
                 ),
             )
-            text = self._new_secret(change, key_id, environment, now)
+            text = key_changes.new_secret(change, self._pepper, key_id, environment, now)
             made = queries.key(change.connection, key_id, organisation_id)
             change.target, change.after = key_id, made.to_dict()
         return NewKey(text, made)
@@ -265,17 +274,17 @@ class IdentityStore:
             before = queries.key(change.connection, key_id, organisation_id)
             change.organisation_id, change.before = before.organisation_id, before.to_dict()
             now = self._clock.wall_ns()
-            _check_rotation(before, grace_seconds, now)
+            key_changes.check_rotation(before, grace_seconds, now)
             if expires_in_days is None:
-                expires_in_days = _days_again(change, key_id, caps.key_days)
+                expires_in_days = key_changes.days_again(change, key_id, caps.key_days)
             days = checked_life_days(expires_in_days, caps.key_days)
             end_ns = min(now + grace_seconds * NANOSECONDS, before.expires_at_ns)
-            _end_old_secrets(change, key_id, end_ns, still_works=end_ns > now)
+            key_changes.end_old_secrets(change, key_id, end_ns, still_works=end_ns > now)
             change.connection.execute(
                 "UPDATE api_keys SET expires_ns = ?, life_days = ? WHERE id = ?",
                 (now + days * _DAY, days, key_id),
             )
-            text = self._new_secret(change, key_id, before.environment, now)
+            text = key_changes.new_secret(change, self._pepper, key_id, before.environment, now)
             made = queries.key(change.connection, key_id, organisation_id)
             change.after = made.to_dict()
         return NewKey(text, made)
@@ -286,7 +295,7 @@ class IdentityStore:
         """Revoke a key for ever; a second time changes nothing. Raises NOT_FOUND."""
         with self._audit.change(who, "key.revoke", key_id, organisation_id) as change:
             before = queries.key(change.connection, key_id, organisation_id)
-            self._revoke(change, key_id)
+            key_changes.revoke(change, [key_id], self._clock.wall_ns())
             made = queries.key(change.connection, key_id, organisation_id)
             change.organisation_id = made.organisation_id
             change.before, change.after = before.to_dict(), made.to_dict()
@@ -296,65 +305,7 @@ class IdentityStore:
         """What policy compiles: every key of the appliance, the revoked ones marked."""
         return self.list_keys()
 
-    def _new_secret(self, change: Change, key_id: str, environment: str, now_ns: int) -> str:
-        secret = random_base62(SECRET_LENGTH)
-        change.connection.execute(
-            "INSERT INTO api_key_secrets VALUES"
-            " (?, (SELECT 1 + ifnull(max(number), 0) FROM api_key_secrets WHERE key_id = ?), ?, ?, NULL)",
-            (key_id, key_id, hash_secret(self._pepper, key_id, secret), now_ns),
-        )
-        return format_api_key(environment, key_id, secret)
-
-    def _revoke(self, change: Change, key_id: str) -> None:
-        change.connection.execute(
-            "UPDATE api_keys SET revoked_ns = ? WHERE id = ? AND revoked_ns IS NULL",
-            (self._clock.wall_ns(), key_id),
-        )
-        change.connection.execute("DELETE FROM api_key_secrets WHERE key_id = ?", (key_id,))
-
-
-def _three(limits: ScopeLimits) -> tuple[int, int, int]:
-    return limits.rate_per_minute, limits.concurrency, limits.quota_per_month
-
 
 def _within(cap: int, present: int, what: str) -> None:
     if cap and present >= cap:
         raise LotaBotsError(Code.LICENCE_LIMIT, f"the licence allows {cap} {what}")
-
-
-def _days_again(change: Change, key_id: str, cap: int) -> int:
-    """As many days as the key was given last, or as the tier allows now."""
-    days: int = change.connection.execute(
-        "SELECT life_days FROM api_keys WHERE id = ?", (key_id,)
-    ).fetchone()[0]
-    return min(days, cap) if cap else days
-
-
-def _end_old_secrets(change: Change, key_id: str, end_ns: int, *, still_works: bool) -> None:
-    """Keep the newest secret until `end_ns` if it still works; drop all others."""
-    change.connection.execute(
-        "DELETE FROM api_key_secrets WHERE key_id = ? AND (? OR expires_ns IS NOT NULL)",
-        (key_id, int(not still_works)),
-    )
-    change.connection.execute("UPDATE api_key_secrets SET expires_ns = ? WHERE key_id = ?", (end_ns, key_id))
-
-
-def _check_rotation(key: KeyRecord, grace_seconds: int, now_ns: int) -> None:
-    if isinstance(grace_seconds, bool) or not 0 <= grace_seconds <= MAX_GRACE_SECONDS:
-        raise LotaBotsError(Code.VALUE_INVALID, f"the grace time is from 0 to {MAX_GRACE_SECONDS} seconds")
-    if key.revoked:
-        raise LotaBotsError(Code.CONFLICT, "a revoked key cannot be rotated", hint="make a new key")
-    running = [end for _, end in key.secrets if end is not None and end > now_ns]
-    if running and grace_seconds:
-        raise LotaBotsError(
-            Code.CONFLICT,
-            f"the secret before the last rotation still works until {rfc3339(from_ns(max(running)))}",
-            hint="wait until then, or end it now with a grace time of 0",
-        )
-
-
-def _one_of(kind: type[Role] | type[MemberKind], value: str) -> str:
-    allowed = [member.value for member in kind]
-    if value not in allowed:
-        raise LotaBotsError(Code.VALUE_INVALID, f"{value[:64]!r} is not one of {', '.join(allowed)}")
-    return str(value)

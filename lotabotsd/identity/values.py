@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from enum import StrEnum
 
 from lotabotsd.foundation.errors import Code, LotaBotsError
 
@@ -12,6 +13,7 @@ MAX_MODEL_SCOPES = 64
 MAX_KEY_DAYS = 1_826  # five years: "mandatory expiry" must mean something without a cap of the tier
 MAX_GRACE_SECONDS = 30 * 86_400
 MAX_LIVE_KEYS = 10_000  # on the appliance; each takes a slot of the limits table
+MAX_TEAMS = 1_000  # on the appliance; one with keys takes a slot of the limits table
 ALL_MODELS = "*"
 _MODEL = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}", re.ASCII)
 
@@ -30,6 +32,14 @@ def checked_name(name: str) -> str:
 def folded(name: str) -> str:
     """What two names have in common that look alike: width, ligatures and case folded away."""
     return unicodedata.normalize("NFKC", name).casefold()
+
+
+def one_of(kind: type[StrEnum], value: str) -> str:
+    """The value as a plain text. Raises VALUE_INVALID when `kind` does not have it."""
+    allowed = [member.value for member in kind]
+    if value not in allowed:
+        raise LotaBotsError(Code.VALUE_INVALID, f"{value[:64]!r} is not one of {', '.join(allowed)}")
+    return str(value)
 
 
 def checked_models(models: tuple[str, ...]) -> tuple[str, ...]:

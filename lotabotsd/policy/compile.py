@@ -94,13 +94,17 @@ def _limits(source: PolicySource, keys: Sequence[KeyRecord]) -> dict[str, tuple[
     """`kind:id` → rate, burst, concurrency, quota, quota_hard of everything that may have limits.
 
     Organisations, teams and keys have a scope without limits too: their month is counted from its start,
-    whenever a quota is set. A model has one only when it is limited.
+    whenever a quota is set. So organisations and teams keep it until they are removed, also while all of
+    their keys are revoked: another key must not find the month's quota unspent. A model has one only when it
+    is limited.
     """
     found = {LICENCE: _licence_limits(source.standing)}
-    for key in keys:
-        found[scope_id("organisation", key.organisation_id)] = _columns(key.organisation_limits)
-        if key.team_id is not None:
+    for key in source.keys:
+        if not (key.revoked and key.organisation_removed):
+            found[scope_id("organisation", key.organisation_id)] = _columns(key.organisation_limits)
+        if key.team_id is not None and not (key.revoked and key.team_removed):
             found[scope_id("team", key.team_id)] = _columns(key.team_limits)
+    for key in keys:
         found[scope_id("key", key.key_id)] = _columns(key.limits)
     live = {model.name for model in source.models}
     for name, limits in source.model_limits.items():

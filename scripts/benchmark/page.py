@@ -13,9 +13,10 @@ from targets import HALF, IMAGE, ONE, SMALL, TENSOR
 BARE, NGINX = "bare Triton", "nginx proxy"
 GATE, GATE_POWER = "gate, process, 1 worker", "gate, power, 1 worker"
 GATE_TWO, GATE_TWO_POWER = "gate, process, 2 workers", "gate, power, 2 workers"
+GATE_RECEIPTS, GATE_POWER_RECEIPTS = "gate, process, 1 worker, receipts", "gate, power, 1 worker, receipts"
 OTHERS = (
-    BARE, NGINX, GATE, GATE_POWER, GATE_TWO, GATE_TWO_POWER, "nginx auth_request", "FastAPI + httpx",
-    "Envoy", "KServe transformer", "LiteLLM pass-through",
+    BARE, NGINX, GATE, GATE_RECEIPTS, GATE_POWER, GATE_POWER_RECEIPTS, GATE_TWO, GATE_TWO_POWER,
+    "nginx auth_request", "FastAPI + httpx", "Envoy", "KServe transformer", "LiteLLM pass-through",
 )  # fmt: skip
 PEER_RUNS = 3
 NOTES = Path(__file__).resolve().parent / "notes.md"
@@ -63,6 +64,7 @@ def aims(figures: Figures) -> list[Aim]:
             "the same, against LiteLLM pass-through", 50.0, figures.ratio(GATE, "LiteLLM pass-through", SMALL)
         ),
         Aim("durability power: requests/s of process", 0.85, figures.ratio(GATE_POWER, GATE, SMALL)),
+        Aim("receipts on: requests/s of off", 0.8, figures.ratio(GATE_RECEIPTS, GATE, SMALL)),
         Aim(
             "requests per gate CPU-second: 2 workers of 1",
             0.85,

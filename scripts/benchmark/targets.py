@@ -60,6 +60,14 @@ class Targets:
             Target("bare Triton", (*latency, IMAGE), self._bare),
             Target("nginx proxy", latency, self._nginx),
             Target("gate, process, 1 worker", (*latency, IMAGE), lambda: self._gate("process", 1)),
+            Target(
+                "gate, process, 1 worker, receipts",
+                (SMALL, TENSOR),
+                lambda: self._gate("process", 1, receipts=True),
+            ),
+            Target(
+                "gate, power, 1 worker, receipts", (SMALL,), lambda: self._gate("power", 1, receipts=True)
+            ),
             Target("gate, power, 1 worker", latency, lambda: self._gate("power", 1)),
             Target("gate, process, 2 workers", (SMALL, TENSOR), lambda: self._gate("process", 2)),
             Target("gate, power, 2 workers", (SMALL,), lambda: self._gate("power", 2)),
@@ -89,9 +97,10 @@ class Targets:
     def _bare(self) -> Running:
         return Running(self._rig.bare_url, {})
 
-    def _gate(self, durability: str, workers: int) -> Running:
+    def _gate(self, durability: str, workers: int, *, receipts: bool = False) -> Running:
         process, url = self._rig.gate("gate", workers=workers, durability=durability)
-        return Running(url, self._key, [process])
+        headers = {**self._key, "Lotabots-Receipt": "1"} if receipts else self._key
+        return Running(url, headers, [process])
 
     def _nginx(self) -> Running:
         """Over the same Unix socket as the gate: nothing but a proxy with kept connections."""

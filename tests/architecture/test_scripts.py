@@ -65,6 +65,7 @@ def test_optional():
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("in_ci", "exit_code", "says"), [("true", 1, "is required in CI"), ("", 0, "2 skipped")]
 )

@@ -119,6 +119,7 @@ def commands(folder: Path, files: dict[str, str | bytes], now: int) -> dict[str,
 EXITS = (0, 0, 2, 1, 3, 0, 0, 2, 1, 0, 0, 1, 1, 3, 0)
 
 
+@pytest.mark.thorough
 @pytest.mark.required
 def test_the_one_file_alone_says_what_the_package_says(
     alone: Path,
@@ -230,6 +231,7 @@ def test_a_package_that_is_no_verifier_is_refused(
         merger.merge(written({module: text}))
 
 
+@pytest.mark.thorough
 @pytest.mark.required
 def test_the_distribution_is_the_one_file_and_needs_cryptography_only(tmp_path: Path, merged: str) -> None:
     checkout = tmp_path / "checkout"

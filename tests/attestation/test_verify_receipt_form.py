@@ -188,6 +188,7 @@ def test_a_key_set_that_is_none_is_refused(judge_receipt: Judge, receipt: str, j
     refused(judge_receipt(receipt, jwks=jwks), "cryptography", "trusted keys")
 
 
+@pytest.mark.thorough
 def test_every_changed_missing_or_doubled_character_is_seen(judge_receipt: Judge, receipt: str) -> None:
     for index, character in enumerate(receipt):
         before, after = receipt[:index], receipt[index + 1 :]

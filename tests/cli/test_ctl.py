@@ -17,6 +17,7 @@ READING = [
     ("doctor",),
     ("organisation", "list"),
     ("member", "list"),
+    ("team", "list"),
     ("key", "list"),
     ("licence", "show"),
     ("usage", "show"),

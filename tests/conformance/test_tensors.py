@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -273,3 +274,32 @@ def test_compression_changes_no_tensor_of_several(
 
     bare, gated = answers(program)
     assert gated == bare
+
+
+# -- size
+def test_64_mib_go_there_and_back_while_the_gate_holds_a_little_of_them(both: Any, appliance: Any) -> None:
+    array = np.random.default_rng(0).integers(0, 256, size=(8, (1 << 23) - 1_024), dtype=np.uint8)
+    (worker,) = appliance.processes("worker")
+    answers = []
+    for side in both.sides():
+        Path(f"/proc/{worker.pid}/clear_refs").write_text("5")  # the peak begins anew
+        before = memory_kib(worker.pid, "VmRSS")
+        client = triton.InferenceServerClient(side.address, network_timeout=60.0, connection_timeout=60.0)
+        result = client.infer(
+            "many",
+            [tensor("UINT8_in", array, "UINT8")],
+            outputs=wanted("UINT8_out"),
+            headers=dict(side.headers),
+        )
+        answers.append(result.as_numpy("UINT8_out"))
+        client.close()
+    grown = memory_kib(worker.pid, "VmHWM") - before
+    assert np.array_equal(answers[1], answers[0])
+    assert np.array_equal(answers[1], array)
+    assert grown < 16 * 1024, f"{grown} KiB"
+
+
+def memory_kib(pid: int, name: str) -> int:
+    """A line of /proc/PID/status that is in KiB."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))

@@ -12,6 +12,7 @@ from lotabotsd.daemon.status import status_of
 from lotabotsd.daemon.wiring import appliance_id_in, open_gate
 from lotabotsd.foundation.clock import month_window
 from lotabotsd.foundation.errors import Code, LotaBotsError
+from lotabotsd.identity.limits_values import ScopeLimits
 from lotabotsd.identity.records import IdentityCaps
 from lotabotsd.limits.assign import LICENCE
 from lotabotsd.limits.scope import Scope
@@ -84,6 +85,31 @@ def test_a_new_limits_table_begins_with_what_the_ledger_counted_this_month(open_
     scope = Scope("licence", place.slot, place.tag, quota=100_000)
     table = Table.open(appliance.config.paths.limits_table, None)
     assert table.remaining(scope, clock.monotonic_ns(), window).quota == 1_000
+    table.close()
+
+
+def test_a_new_limits_table_begins_with_what_all_keys_of_a_team_used_this_month(open_one, clock) -> None:
+    appliance = open_one()
+    identity, caps = appliance.identity, IdentityCaps()
+    owner = identity.create_organisation("Ours", caps=caps).organisation_id
+    member = identity.create_member(owner, "app", caps=caps).member_id
+    team = identity.teams.create(owner, "scan", limits=ScopeLimits(quota_per_month=1_000)).team_id
+    identity.teams.join(team, member)
+    of_the_team = [
+        identity.create_key(owner, member, name="k", team_id=team, expires_in_days=1, caps=caps).record.key_id
+        for _ in range(3)
+    ]
+    without = identity.create_key(owner, member, name="k", expires_in_days=1, caps=caps).record.key_id
+    identity.revoke_key(of_the_team[0])
+    window = month_window(clock.wall_ns())
+    with appliance.ledger.transaction() as connection:
+        for key, used in zip((*of_the_team[:2], without), (100, 30, 5), strict=True):
+            connection.execute("INSERT INTO months VALUES (?, 'key', ?, ?)", (window, key, used))
+    open_gate(appliance, triton_runs=False)
+    place = appliance.publisher.places()[("team", team)]
+    scope = Scope("team", place.slot, place.tag, quota=1_000)
+    table = Table.open(appliance.config.paths.limits_table, None)
+    assert table.remaining(scope, clock.monotonic_ns(), window).quota == 1_000 - 100 - 30
     table.close()
 
 

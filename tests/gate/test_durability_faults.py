@@ -200,6 +200,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory, crash_disk: ModuleType) -> I
     ledger.close()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("number", "short"),
     [(errno.ENOSPC, False), (errno.EIO, False), (errno.ENOSPC, True)],
@@ -227,6 +228,7 @@ def test_whichever_call_fails_nothing_unrecorded_is_answered(bench: Bench, numbe
     assert failed >= {"open", "pwrite", "fsync", "fdatasync", "rename"}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO], ids=["ENOSPC", "EIO"])
 def test_a_disk_that_stays_broken_answers_nobody(bench: Bench, number: int) -> None:
     """From call n on everything fails, for every n."""

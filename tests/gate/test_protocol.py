@@ -12,6 +12,7 @@ from typing import Any
 from lotabotsd.foundation.config import GateConfig
 from lotabotsd.gate.counting import Counts
 from lotabotsd.gate.exchange import ByteBudget, ClientGoneError, Exchange
+from lotabotsd.gate.protocol import MAX_PIPELINED, SLICE_BYTES
 from lotabotsd.gate.server import make_server
 
 Story = Callable[[int], Awaitable[None]]
@@ -143,6 +144,32 @@ def test_kept_and_pipelined_requests_are_answered_in_order() -> None:
         assert [part[:1] for part in answer.split(b"\r\n\r\n")[1:]] == [b"1", b"2", b"3"]
 
     serve(story)
+
+
+def test_thousands_of_requests_in_one_write_are_all_answered_and_few_of_them_are_held() -> None:
+    most = 0
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal most
+        most = max(most, len(scope["extensions"]["lotabots"]["cycle"].transport.get_protocol().pipeline))
+        await asyncio.sleep(0)
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def story(port: int) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        head = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
+        writer.write(head * 5_000)
+        writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 9000\r\n\r\n" + bytes(9_000) + head * 99)
+        answers = 0
+        while answers < 5_100:
+            piece = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+            assert piece.startswith(b"HTTP/1.1 204 ")
+            answers += 1
+        assert 0 < most <= MAX_PIPELINED + SLICE_BYTES // len(head) + 1
+        writer.close()
+
+    serve(story, app=app)
 
 
 def test_an_answer_leaves_before_the_refusal_of_what_follows_it() -> None:

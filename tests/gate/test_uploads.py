@@ -74,6 +74,7 @@ def story_on(rig: Any, story: Callable[[], Awaitable[None]], **gate: Any) -> Non
     rig.run(play)
 
 
+@pytest.mark.thorough
 def test_a_large_body_is_passed_on_while_it_comes_and_triton_holds_the_client_back(rig: Any) -> None:
     size = 48 * MIB
     go_on = asyncio.Event()

@@ -61,6 +61,7 @@ def gpus(control: ControlClient, good: Callable[[dict[str, Any]], bool]) -> dict
         time.sleep(0.05)  # a poll with a deadline
 
 
+@pytest.mark.thorough
 def test_a_daemon_starts_and_stops_although_the_driver_hangs(host: Any, control: ControlClient) -> None:
     waiting = gpus(control, lambda found: True)
     assert waiting == {"items": [], "detail": "NVML has not answered yet"}

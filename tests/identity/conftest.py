@@ -27,6 +27,15 @@ class Side:
     member_id: str
 
 
+@dataclass(frozen=True)
+class Crew:
+    """A team of ours, its one member in it."""
+
+    organisation_id: str
+    member_id: str
+    team_id: str
+
+
 @pytest.fixture
 def clock() -> FixedClock:
     return FixedClock(datetime(2026, 3, 1, 12, tzinfo=UTC))
@@ -68,6 +77,30 @@ def new_key(store: IdentityStore) -> Callable[[Side], NewKey]:
     def make(side: Side) -> NewKey:
         return store.create_key(
             side.organisation_id, side.member_id, name="k", expires_in_days=30, caps=IdentityCaps()
+        )
+
+    return make
+
+
+@pytest.fixture
+def crew(store: IdentityStore, ours: Side) -> Crew:
+    team = store.teams.create(ours.organisation_id, "print room").team_id
+    store.teams.join(team, ours.member_id)
+    return Crew(ours.organisation_id, ours.member_id, team)
+
+
+@pytest.fixture
+def team_key(store: IdentityStore) -> Callable[..., NewKey]:
+    """`team_key(crew)`: of its member, or of another one with a second argument."""
+
+    def make(crew: Crew, member_id: str = "") -> NewKey:
+        return store.create_key(
+            crew.organisation_id,
+            member_id or crew.member_id,
+            name="k",
+            team_id=crew.team_id,
+            expires_in_days=30,
+            caps=IdentityCaps(),
         )
 
     return make

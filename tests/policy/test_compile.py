@@ -123,6 +123,20 @@ def test_a_revoked_key_is_left_out_and_an_expired_one_stays(source: MakeSource, 
     assert [row[1] for row in policy.tables["scopes"] if row[0] == "key"] == ["key000000002"]
 
 
+def test_organisation_and_team_keep_their_scopes_until_they_are_removed(
+    source: MakeSource, key: MakeKey
+) -> None:
+    revoked = {"revoked": True, "secrets": (), "team_id": "team_1", "team_limits": ScopeLimits(7)}
+
+    def scopes(**changes: bool) -> list[object]:
+        policy = compile_policy(source(key(1, **revoked, **changes)), {}, 64)
+        return [row[0] for row in policy.tables["scopes"]]
+
+    assert scopes() == ["licence", "organisation", "team"]
+    assert scopes(team_removed=True) == ["licence", "organisation"]
+    assert scopes(team_removed=True, organisation_removed=True) == ["licence"]
+
+
 @pytest.mark.parametrize("role", ["owner", "developer", "auditor", "", "root"])
 def test_permissions_come_from_the_table_of_roles(source: MakeSource, key: MakeKey, role: str) -> None:
     (row,) = compile_policy(source(key(1, role=role)), {}, 64).tables["grants"]

@@ -29,12 +29,16 @@ class World:
         self.script: dict[str, Any] = {"models": MODELS}
         self.asked: list[tuple[str, str]] = []
         self.streamed: list[Any] = []
-        self.client = TritonClient(
+        self.client = self.client_of(30)
+
+    def client_of(self, patience_seconds: float) -> TritonClient:
+        """A client that waits so long for any answer."""
+        return TritonClient(
             self.path,
             lambda: "s3cret",
-            load_timeout_seconds=0.2,
-            probe_timeout_seconds=0.2,
-            canary_timeout_seconds=0.2,
+            load_timeout_seconds=patience_seconds,
+            probe_timeout_seconds=patience_seconds,
+            canary_timeout_seconds=patience_seconds,
         )
 
     def run(self, *questions: Coroutine[Any, Any, Any]) -> list[Any]:
@@ -140,7 +144,11 @@ STREAM = Canary(
 def test_a_decoupled_model_is_asked_for_a_stream_and_its_beginning_counts(world: World) -> None:
     world.script["stream"] = {"m": ["ok", "error: Stub process is not healthy", "busy", "hang"]}
     ask = world.client.canary
-    found = world.run(world.client.load("m"), *(ask("m", STREAM) for _ in range(4)))
+    found = world.run(
+        world.client.load("m"),
+        *(ask("m", STREAM) for _ in range(3)),
+        world.client_of(0.2).canary("m", STREAM),
+    )
     assert found[1:3] == ["", "Stub process is not healthy"]
     assert found[3] == (Code.OVERLOADED, "Exceeds maximum queue size")
     assert found[4][0] is Code.RUNTIME_TIMEOUT
@@ -160,8 +168,9 @@ def test_a_decoupled_model_whose_inputs_are_no_json_is_believed_when_triton_call
 
 def test_a_server_that_hangs_is_given_up_in_time(world: World) -> None:
     world.script |= {"live": ["hang"], "load": {"m": ["ok", "hang"]}, "infer": {"m": ["hang"]}}
+    hasty = world.client_of(0.2)
     live, _, canary, load = world.run(
-        world.client.live(), world.client.load("m"), world.client.canary("m", CANARY), world.client.load("m")
+        hasty.live(), world.client.load("m"), hasty.canary("m", CANARY), hasty.load("m")
     )
     assert live is False
     assert canary[0] is Code.RUNTIME_TIMEOUT

@@ -121,9 +121,16 @@ class Fleet(Appliance):
         member = self.control.post("organisations", owner, "members", body={"name": "app", "kind": "service"})
         return owner, member["member_id"]
 
-    def key_of(self, owner: str, member: str, name: str, **limits: int) -> Key:
-        """A new API key with limits of its own."""
-        body = {"name": name, "member_id": member, "limits": limits}
+    def team_of(self, owner: str, member: str, name: str = "team", **limits: int) -> str:
+        """A new team with limits, and the member in it as a developer: its id."""
+        made = self.control.post("organisations", owner, "teams", body={"name": name, "limits": limits})
+        team: str = made["team_id"]
+        self.put("organisations", owner, "teams", team, "members", member, body={"role": "developer"})
+        return team
+
+    def key_of(self, owner: str, member: str, name: str, team: str | None = None, **limits: int) -> Key:
+        """A new API key with limits of its own, of a team or of none."""
+        body = {"name": name, "member_id": member, "team_id": team, "limits": limits}
         made = self.control.post("organisations", owner, "keys", body=body)
         assert made["spread"]["complete"]
         return Key(made["key_id"], made["text"])

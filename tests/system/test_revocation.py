@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -30,6 +31,8 @@ pytestmark = pytest.mark.required
 
 WORKERS = 3
 KEYS = 1_000
+TEAMS = 50
+IN_A_TEAM = 4
 REVOKERS = 16
 CLIENTS = 24
 LATER = {"limits_unavailable", "starting", "overloaded"}  # 503: nothing was admitted
@@ -53,17 +56,33 @@ def everybody_serves(fleet: Fleet) -> bool:
 
 
 # -- 1,000 keys
+@dataclass(frozen=True)
+class Lot:
+    """Keys that one call revokes: a key by itself, or a team with all of its keys."""
+
+    keys: tuple[Key, ...]
+    owner: str
+    team: str | None = None
+
+    def revoke(self, fleet: Fleet) -> Any:
+        if self.team is None:
+            return fleet.control.post("keys", self.keys[0].key_id, "revoke")
+        answer = fleet.control.delete("organisations", self.owner, "teams", self.team)
+        assert sorted(answer["revoked_keys"]) == sorted(key.key_id for key in self.keys)
+        return answer
+
+
 @pytest.fixture
-def crowd() -> Iterator[tuple[Fleet, list[Key]]]:
-    """As many workers as processors, and a thousand keys that were there before."""
+def crowd() -> Iterator[tuple[Fleet, list[Lot]]]:
+    """As many workers as processors; a thousand keys, and fifty teams, that were there before."""
     fleet = Fleet("auto")
-    keys = make_keys(fleet, KEYS)
+    lots = make_lots(fleet)
     for ready in running_fleet(fleet):
-        yield ready, keys
+        yield ready, lots
 
 
-def make_keys(fleet: Fleet, count: int) -> list[Key]:
-    """Keys made before the daemon starts, without waiting for the disk."""
+def make_lots(fleet: Fleet) -> list[Lot]:
+    """Keys and teams in no order, made before the daemon starts, without waiting for the disk."""
     state = open_database(
         fleet.paths.state_db, application_id=schema.APPLICATION_ID, migrations=schema.MIGRATIONS
     )
@@ -72,27 +91,34 @@ def make_keys(fleet: Fleet, count: int) -> list[Key]:
     caps = IdentityCaps()
     owner = identity.create_organisation("crowd", caps=caps).organisation_id
     member = identity.create_member(owner, "app", caps=caps).member_id
-    made = [
-        identity.create_key(owner, member, name=f"k{number}", expires_in_days=1, caps=caps)
-        for number in range(count)
-    ]
+
+    def make(team: str | None = None) -> Key:
+        new = identity.create_key(owner, member, name="k", team_id=team, expires_in_days=1, caps=caps)
+        return Key(new.record.key_id, new.text)
+
+    lots = [Lot((make(),), owner) for _ in range(KEYS)]
+    for number in range(TEAMS):
+        team = identity.teams.create(owner, f"t{number}").team_id
+        identity.teams.join(team, member)
+        lots.append(Lot(tuple(make(team) for _ in range(IN_A_TEAM)), owner, team))
     state.close()
-    return [Key(new.record.key_id, new.text) for new in made]
+    random.Random(7).shuffle(lots)  # noqa: S311 - no secret
+    return lots
 
 
 class Revoking:
-    """Revokes keys from several threads, and remembers when each call returned."""
+    """Revokes keys and removes teams from several threads, and remembers when each call returned."""
 
-    def __init__(self, fleet: Fleet, keys: list[Key]) -> None:
+    def __init__(self, fleet: Fleet, lots: list[Lot]) -> None:
         self.fleet = fleet
-        self.left = list(keys)
+        self.left = list(lots)
         self.returned: dict[str, float] = {}  # key id → monotonic seconds
         self.recent: list[Key] = []
         self.incomplete = 0
         self._lock = threading.Lock()
 
     def run(self) -> None:
-        """Until no key is left."""
+        """Until nothing is left."""
         with ThreadPoolExecutor(REVOKERS) as pool:
             for done in [pool.submit(self._revoke) for _ in range(REVOKERS)]:
                 done.result()
@@ -102,27 +128,30 @@ class Revoking:
             with self._lock:
                 if not self.left:
                     return
-                key = self.left.pop()
-            answer = self.fleet.control.post("keys", key.key_id, "revoke")
-            self.returned[key.key_id] = time.monotonic()
-            self.recent.append(key)
+                lot = self.left.pop()
+            answer = lot.revoke(self.fleet)
+            now = time.monotonic()
+            self.returned.update((key.key_id, now) for key in lot.keys)
+            self.recent += lot.keys
             self.incomplete += not answer["spread"]["complete"]
 
 
 def test_a_thousand_revokes_under_load_and_none_is_served_afterwards(
-    crowd: tuple[Fleet, list[Key]],
+    crowd: tuple[Fleet, list[Lot]],
 ) -> None:
-    fleet, keys = crowd
+    fleet, lots = crowd
     wait_for(lambda: len(fleet.workers()) == min(32, os.cpu_count() or 1), 20, '"auto" many workers')
     dice = random.Random(11)  # noqa: S311 - no secret
-    revoking = Revoking(fleet, keys)
+    revoking = Revoking(fleet, lots)
+    of_a_team = {key.key_id for lot in lots if lot.team is not None for key in lot.keys}
     heard: list[Heard] = []
     done = asyncio.Event()
 
     async def ask(client: Client) -> None:
         """Now a key that may be revoked in this moment, now one that was revoked just before."""
         while not done.is_set():
-            recent, living = revoking.recent[-40:], revoking.left[-40:]
+            recent = revoking.recent[-40:]
+            living = [key for lot in revoking.left[-40:] for key in lot.keys]
             chosen = recent if recent and (not living or dice.random() < 0.5) else living
             if not chosen:
                 await asyncio.sleep(0.01)
@@ -154,7 +183,7 @@ def test_a_thousand_revokes_under_load_and_none_is_served_afterwards(
         await asyncio.gather(revoke(), disturb(), clients(fleet.port, CLIENTS, ask))
 
     asyncio.run(everything())
-    assert len(revoking.returned) == KEYS
+    assert len(revoking.returned) == KEYS + TEAMS * IN_A_TEAM
     assert revoking.incomplete == 0
     late = [one for one in heard if one.status == 200 and one.began > revoking.returned[one.key.key_id]]
     assert not late
@@ -162,6 +191,9 @@ def test_a_thousand_revokes_under_load_and_none_is_served_afterwards(
     seen = Counter(one.status for one in heard)
     assert seen[200] > KEYS / 10, seen
     assert len(afterwards) > KEYS / 2, "most revoked keys were tried again"
+    served = {one.key.key_id for one in heard if one.status == 200}
+    assert len(afterwards & of_a_team) > TEAMS, "keys of removed teams were tried again"
+    assert len(served & of_a_team) > TEAMS / 2, "keys of teams were served before"
 
 
 # -- what can be revoked
@@ -181,6 +213,28 @@ def remove_organisation(fleet: Fleet, owner: str, member: str, key: Key) -> Any:
 
 def change_role(fleet: Fleet, owner: str, member: str, key: Key) -> Any:
     return fleet.put("organisations", owner, "members", member, "role", body={"role": "billing"})
+
+
+def team_of(fleet: Fleet, owner: str) -> tuple[str, str, str, str]:
+    """Where the control API has the organisation's one team."""
+    (team,) = fleet.control.all_items("organisations", owner, "teams")
+    return "organisations", owner, "teams", team["team_id"]
+
+
+def remove_team(fleet: Fleet, owner: str, member: str, key: Key) -> Any:
+    return fleet.control.delete(*team_of(fleet, owner))
+
+
+def leave_team(fleet: Fleet, owner: str, member: str, key: Key) -> Any:
+    return fleet.control.delete(*team_of(fleet, owner), "members", member)
+
+
+def change_team_role(fleet: Fleet, owner: str, member: str, key: Key) -> Any:
+    return fleet.put(*team_of(fleet, owner), "members", member, body={"role": "billing"})
+
+
+def limit_team(fleet: Fleet, owner: str, member: str, key: Key) -> Any:
+    return fleet.put(*team_of(fleet, owner), "limits", body={"quota_per_month": 1})
 
 
 def limit_organisation(fleet: Fleet, owner: str, member: str, key: Key) -> Any:
@@ -205,6 +259,12 @@ KINDS: dict[str, tuple[Revoke, tuple[int, str]]] = {
     "organisation": (remove_organisation, (401, "key_invalid")),
     "limits": (limit_organisation, (429, "quota_spent")),
     "secret": (rotate_key, (401, "key_invalid")),
+    # the key is of a team
+    "team": (remove_team, (401, "key_invalid")),
+    "team member": (leave_team, (401, "key_invalid")),
+    "team role": (change_team_role, (403, "permission_denied")),
+    "team limits": (limit_team, (429, "quota_spent")),
+    "team key's member": (remove_member, (401, "key_invalid")),
 }
 
 
@@ -216,7 +276,7 @@ def test_every_kind_of_revocation_holds_when_the_call_returns(
     assert answer["spread"]["workers"] == answer["spread"]["applied"] == WORKERS
 
 
-@pytest.mark.parametrize("kind", ["key", "licence", "role"])
+@pytest.mark.parametrize("kind", ["key", "licence", "role", "team", "team role"])
 def test_a_stopped_worker_is_replaced_before_the_call_returns(
     fleet: Fleet, all_there: None, kind: str
 ) -> None:
@@ -239,7 +299,8 @@ def revoke_under_load(fleet: Fleet, kind: str, how: Callable[[Callable[[], Any]]
     revoke, refusal = KINDS[kind]
     fleet.install("enterprise")
     owner, member = fleet.organisation(f"{kind} {time.monotonic_ns()}")
-    key = fleet.key_of(owner, member, "k")
+    team = fleet.team_of(owner, member) if kind.startswith("team") else None
+    key = fleet.key_of(owner, member, "k", team)
     heard: list[Heard] = []
     returned: list[float] = []
 

@@ -19,6 +19,7 @@ STATE, RUN = "/var/lib/lotabots", "/run/lotabots"
 CONTROL, ATTEST = f"{RUN}/control/control.sock", f"{RUN}/attest/attest.sock"
 HELPER, TRITON, ENGINE = f"{RUN}/helper/helper.sock", f"{RUN}/triton/http.sock", "/run/docker.sock"
 POLICY, PEPPER, TABLE = f"{STATE}/policy/policy.db", f"{STATE}/policy/pepper", f"{RUN}/gate/limits.table"
+RECEIPT_KEY = f"{STATE}/policy/receipt.key"
 CEILINGS = {GATE: 0.3, DAEMON: 1.5, RUNTIME: 0.8}
 # What keeps a program out. That something is not there at all is no wall.
 REFUSED = frozenset({"EACCES", "EPERM", "EROFS", "EAFNOSUPPORT"})
@@ -142,12 +143,14 @@ def test_the_gate_reads_the_policy_and_changes_nothing_of_it(walled: WalledAppli
     allowed(
         walled.within(
             GATE,
-            *(("read", POLICY), ("read", PEPPER), ("write", TABLE), ("create", f"{STATE}/journal/0")),
+            *(("read", POLICY), ("read", PEPPER), ("read", RECEIPT_KEY)),
+            *(("write", TABLE), ("create", f"{STATE}/journal/0")),
             *(("connect", ATTEST), ("connect", TRITON)),
         )
     )
     changes = (
-        *(("write", POLICY), ("write", PEPPER), ("create", f"{STATE}/policy"), ("create", STATE)),
+        *(("write", POLICY), ("write", PEPPER), ("write", RECEIPT_KEY)),
+        *(("create", f"{STATE}/policy"), ("create", STATE)),
         *(("create", f"{RUN}/gate"), ("create", f"{STATE}/models/live"), ("create", RUN)),
     )
     refused(walled.within(GATE, *changes))

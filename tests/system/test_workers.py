@@ -94,6 +94,36 @@ def test_a_quota_admits_exactly_so_many_and_refusals_cost_nothing(
     assert sum(row["inferences"] for row in counted.values()) == limit
 
 
+def test_two_keys_of_a_team_share_its_quota_to_the_last_inference(
+    fleet: Fleet, home: tuple[str, str], all_there: None
+) -> None:
+    limit = 500
+    team = fleet.team_of(*home, "shared", quota_per_month=limit)
+    keys = [fleet.key_of(*home, name, team) for name in ("one", "two")]
+    heard: list[Heard] = []
+
+    async def everybody() -> None:
+        await asyncio.gather(
+            *(
+                clients(fleet.port, CLIENTS // 2, lambda c, k=key: ask_until(c, k, {"quota_spent"}, heard))
+                for key in keys
+            )
+        )
+
+    asyncio.run(everybody())
+    assert count(heard)["200"] == limit
+    assert all(any(one.status == 200 and one.key == key for one in heard) for key in keys)
+    totals = [fleet.totals(key) for key in keys]
+    assert totals[0]["team"] == totals[1]["team"]
+    assert (totals[0]["team"].used, totals[0]["team"].committed, totals[0]["team"].reserved) == (
+        limit,
+        limit,
+        0,
+    )
+    assert sum(each["key"].used for each in totals) == limit
+    assert sum(fleet.counted(key)["served"]["inferences"] for key in keys) == limit
+
+
 def test_never_more_at_once_than_the_concurrency(
     fleet: Fleet, home: tuple[str, str], all_there: None
 ) -> None:

@@ -101,10 +101,12 @@ def cuts(make_box: Callable[[], Any], crash_disk: Any, worker_life: Any) -> Powe
     return PowerCuts(make_box, crash_disk, worker_life)
 
 
+@pytest.mark.thorough
 def test_no_answer_is_without_its_record_and_none_counts_twice(cuts: PowerCuts) -> None:
     assert cuts.look(enough=1_500) == ""
 
 
+@pytest.mark.thorough
 def test_also_not_when_the_power_fails_again_after_the_restart(cuts: PowerCuts) -> None:
     cuts.lives = 3
     assert cuts.look(enough=500) == ""

@@ -133,6 +133,7 @@ def cuts(
     box.ledger.close()
 
 
+@pytest.mark.thorough
 def test_a_power_cut_under_the_ledger_loses_and_doubles_nothing(cuts: PowerCuts) -> None:
     assert cuts.look(enough=300) == ""
     assert cuts.checked_rows > 1_000

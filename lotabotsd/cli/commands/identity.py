@@ -38,7 +38,7 @@ def limits_body(rate_per_minute: int, concurrency: int, quota_per_month: int) ->
 
 @click.group()
 def organisation() -> None:
-    """Organisations: the owners of members, keys and usage."""
+    """Organisations: the owners of teams, members, keys and usage."""
 
 
 @organisation.command("create")
@@ -69,14 +69,16 @@ def list_organisations(session: Session, as_json: bool) -> None:
     show(session.client.all_items("organisations"), _organisations, as_json=as_json)
 
 
-@organisation.command("remove", short_help="Remove an ORGANISATION and its members; revoke its keys first.")
+@organisation.command(
+    "remove", short_help="Remove an ORGANISATION, its teams and members; revoke its keys first."
+)
 @click.argument("organisation")
 @yes_option
 @pass_session
 def remove_organisation(session: Session, organisation: str, yes: bool) -> None:
-    """Remove an ORGANISATION (id or name) and its members; revoke its keys first. Its usage stays."""
+    """Remove an ORGANISATION (id or name), its teams and members; revoke its keys first. Its usage stays."""
     found = find_organisation(session.client, organisation)
-    make_sure(f"Remove organisation {found['name']} and its members?", yes=yes)
+    make_sure(f"Remove organisation {found['name']}, its teams and members?", yes=yes)
     spread = session.client.delete("organisations", found["organisation_id"])
     click.echo(f"organisation {found['organisation_id']} ({found['name']}) removed")
     say_spread(spread.get("spread"))
@@ -154,6 +156,28 @@ def find_organisation(client: ControlClient, name_or_id: str | None) -> dict[str
         if name_or_id in (item["organisation_id"], item["name"]):
             return item
     raise LotaBotsError(Code.NOT_FOUND, f"organisation {name_or_id}")
+
+
+def find_member(
+    client: ControlClient, organisation: dict[str, Any], name_or_id: str | None
+) -> dict[str, Any]:
+    """The member meant; with none named, the organisation's only one. Raises NOT_FOUND, USAGE."""
+    found = client.all_items("organisations", organisation["organisation_id"], "members")
+    if name_or_id is None:
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            raise LotaBotsError(
+                Code.NOT_FOUND,
+                f"{organisation['name']} has no members yet",
+                hint="make one: lotabotsctl member create NAME",
+            )
+        names = ", ".join(sorted(item["name"] for item in found))
+        raise LotaBotsError(Code.USAGE, "whose key shall it be?", hint=f"give --member: {names}")
+    for item in found:
+        if name_or_id in (item["member_id"], item["name"]):
+            return item
+    raise LotaBotsError(Code.NOT_FOUND, f"member {name_or_id}")
 
 
 def _organisations(items: list[dict[str, Any]]) -> str:

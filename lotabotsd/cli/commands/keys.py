@@ -7,13 +7,12 @@ from typing import Any
 
 import click
 
-from lotabotsd.cli.control_client import ControlClient
 from lotabotsd.cli.session import Session, json_option, pass_session, say_spread, show
 from lotabotsd.cli.tables import duration_text, moment_text, table
-from lotabotsd.foundation.errors import Code, LotaBotsError
 from lotabotsd.foundation.identifiers import random_base62
 
-from .identity import find_organisation, limit_options, limits_body
+from .identity import find_member, find_organisation, limit_options, limits_body
+from .teams import find_team
 
 
 @click.group()
@@ -25,6 +24,7 @@ def key() -> None:
 @click.argument("name")
 @click.option("--organisation", help="Its id or name.  [default: the only one]")
 @click.option("--member", help="The owner's id or name.  [default: the organisation's only member]")
+@click.option("--team", help="The team it is of, id or name; the owner must be in it.  [default: none]")
 @click.option("--model", "models", multiple=True, help="A model it may use; may be repeated.  [default: all]")
 @click.option("--environment", type=click.Choice(("live", "test")), default="live", show_default=True)
 @click.option("--expires-in-days", type=click.IntRange(min=1), default=90, show_default=True)
@@ -36,6 +36,7 @@ def create(
     name: str,
     organisation: str | None,
     member: str | None,
+    team: str | None,
     models: tuple[str, ...],
     environment: str,
     expires_in_days: int,
@@ -48,7 +49,8 @@ def create(
     owner = find_organisation(session.client, organisation)
     body = {
         "name": name,
-        "member_id": _find_member(session.client, owner, member)["member_id"],
+        "member_id": find_member(session.client, owner, member)["member_id"],
+        "team_id": None if team is None else find_team(session.client, owner, team)["team_id"],
         "models": list(models) or ["*"],
         "environment": environment,
         "expires_in_days": expires_in_days,
@@ -104,27 +106,6 @@ def revoke(session: Session, key_id: str, as_json: bool) -> None:
     say_spread(answer.get("spread"))
 
 
-def _find_member(
-    client: ControlClient, organisation: dict[str, Any], name_or_id: str | None
-) -> dict[str, Any]:
-    found = client.all_items("organisations", organisation["organisation_id"], "members")
-    if name_or_id is None:
-        if len(found) == 1:
-            return found[0]
-        if not found:
-            raise LotaBotsError(
-                Code.NOT_FOUND,
-                f"{organisation['name']} has no members yet",
-                hint="make one: lotabotsctl member create NAME",
-            )
-        names = ", ".join(sorted(item["name"] for item in found))
-        raise LotaBotsError(Code.USAGE, "whose key shall it be?", hint=f"give --member: {names}")
-    for item in found:
-        if name_or_id in (item["member_id"], item["name"]):
-            return item
-    raise LotaBotsError(Code.NOT_FOUND, f"member {name_or_id}")
-
-
 def _new_key(made: dict[str, Any]) -> str:
     return (
         f"key {made['key_id']} ({made['name']}), valid until {moment_text(made['expires_at_ns'])}\n\n"
@@ -139,6 +120,7 @@ def _keys(items: list[dict[str, Any]], now_ns: int) -> str:
             item["key_id"],
             item["name"],
             item["organisation_name"],
+            item["team_name"],
             item["role"],
             ", ".join(item["models"]),
             item["environment"],
@@ -146,7 +128,7 @@ def _keys(items: list[dict[str, Any]], now_ns: int) -> str:
         )
         for item in items
     ]
-    headings = ("KEY", "NAME", "ORGANISATION", "ROLE", "MODELS", "KIND", "STATE")
+    headings = ("KEY", "NAME", "ORGANISATION", "TEAM", "ROLE", "MODELS", "KIND", "STATE")
     return table(headings, rows, empty="no keys yet: lotabotsctl key create NAME")
 
 

@@ -56,6 +56,7 @@ def _changing(router: APIRouter, rooms: Rooms, once: Once) -> None:
                 organisation_id,
                 body.member_id,
                 name=body.name,
+                team_id=body.team_id,
                 environment=body.environment,
                 models=tuple(body.models),
                 expires_in_days=body.expires_in_days,

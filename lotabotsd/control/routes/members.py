@@ -51,13 +51,13 @@ def routes(rooms: Rooms, once: Once) -> APIRouter:
 
     @router.put("/organisations/{organisation_id}/members/{member_id}/role")
     def set_role(organisation_id: str, member_id: str, body: RoleBody, who: Caller) -> dict[str, Any]:
-        """Another role for a member, and so for its keys; it holds at once."""
+        """Another role for a member, and so for its keys without a team; it holds at once."""
         made = identity.set_role(member_id, body.role, organisation_id=organisation_id, who=who)
         return {**made.to_dict(), "spread": rooms.publish().to_dict()}
 
     @router.delete("/organisations/{organisation_id}/members/{member_id}")
     def remove_member(organisation_id: str, member_id: str, who: Caller) -> dict[str, Any]:
-        """Remove a member and revoke its keys."""
+        """Remove a member and revoke its keys, those of teams too."""
         revoked = identity.remove_member(member_id, organisation_id=organisation_id, who=who)
         return {"revoked_keys": revoked, "spread": rooms.publish().to_dict()}
 

@@ -57,7 +57,7 @@ def routes(rooms: Rooms, once: Once) -> APIRouter:
 
     @router.delete("/organisations/{organisation_id}")
     def remove_organisation(organisation_id: str, who: Caller) -> dict[str, Any]:
-        """Remove an organisation without unrevoked keys, and its members. Its usage stays in the ledger."""
+        """Remove an organisation without unrevoked keys, its teams and members. Its usage stays."""
         identity.remove_organisation(organisation_id, who=who)
         return {"spread": rooms.publish().to_dict()}
 
