@@ -43,9 +43,10 @@ FOCUS_COLUMNS = (
     "BilledCost", "BillingAccountId", "BillingAccountName", "BillingCurrency", "BillingPeriodEnd",
     "BillingPeriodStart", "ChargeCategory", "ChargeClass", "ChargeDescription", "ChargeFrequency",
     "ChargePeriodEnd", "ChargePeriodStart", "ConsumedQuantity", "ConsumedUnit", "ContractedCost",
-    "ContractedUnitPrice", "EffectiveCost", "InvoiceIssuerName", "ListCost", "ListUnitPrice",
+    "ContractedUnitPrice", "EffectiveCost", "InvoiceId", "InvoiceIssuerName", "ListCost", "ListUnitPrice",
     "PricingCategory", "PricingQuantity", "PricingUnit", "ProviderName", "PublisherName", "ResourceId",
-    "ServiceCategory", "ServiceName", "SkuId", "SkuMeter", "SkuPriceId", "SubAccountId", "SubAccountName",
+    "ServiceCategory", "ServiceName", "ServiceSubcategory", "SkuId", "SkuMeter", "SkuPriceId",
+    "SubAccountId", "SubAccountName",
     "x_LineId", "x_ModelId", "x_RateCard", "x_Revision",
 )  # fmt: skip
 _UNITS = {
@@ -93,6 +94,7 @@ def _focus(line: Line, account: Account) -> dict[str, str | int]:
         "ContractedCost": plain(line.amount),
         "ContractedUnitPrice": plain(line.unit_price),
         "EffectiveCost": plain(line.amount),
+        "InvoiceId": "",  # given by whoever writes the invoice
         "InvoiceIssuerName": "LotaBots",
         "ListCost": plain(line.list_amount),
         "ListUnitPrice": plain(line.list_unit_price),
@@ -104,6 +106,7 @@ def _focus(line: Line, account: Account) -> dict[str, str | int]:
         "ResourceId": line.model,
         "ServiceCategory": "AI and Machine Learning",
         "ServiceName": "LotaBots",
+        "ServiceSubcategory": "Machine Learning",
         "SkuId": line.component,
         "SkuMeter": unit,
         "SkuPriceId": f"{line.component}/{line.step}",

@@ -8,6 +8,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -97,6 +98,7 @@ def test_rows_in_any_order_give_the_same_bytes(
     assert len(set(first)) == len(first)
 
 
+@pytest.mark.thorough
 @given(row_lists, cards(), plans, st.integers(0, 8), st.integers(0, 8))
 def test_reports_split_anywhere_come_to_the_same_bill(
     rows: list[Row], card: RateCard, plan: Plan, one: int, two: int
@@ -119,6 +121,7 @@ def test_reports_split_anywhere_come_to_the_same_bill(
         assert len({line.id for line in booked}) == len(booked)
 
 
+@pytest.mark.thorough
 @given(row_lists, cards(), plans)
 def test_a_window_cut_in_two_makes_no_difference(rows: list[Row], card: RateCard, plan: Plan) -> None:
     halves = []
@@ -134,6 +137,7 @@ def test_a_window_cut_in_two_makes_no_difference(rows: list[Row], card: RateCard
     assert rated(halves, card, plan) == rated(rows, card, plan)
 
 
+@pytest.mark.thorough
 @given(row_lists, cards(), plans)
 def test_everything_adds_up(rows: list[Row], card: RateCard, plan: Plan) -> None:
     unit = Decimal(1).scaleb(-card.decimal_places)

@@ -7,7 +7,7 @@ import io
 import json
 import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -44,7 +44,6 @@ class Appliance:
     clock: FixedClock
     licence: LicenceFacts
     development: bool = False
-    open_requests: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         (self.path / "journal").mkdir(parents=True)
@@ -174,6 +173,9 @@ def test_what_came_too_late_is_a_correction_of_its_month(
     both = vendor("rate", "--dir", directory, april)
     lines = [json.loads(line) for line in both.out.splitlines()]
     assert both.out.startswith(first.out)
+    for month, inferences in ((202603, 90_000), (202604, 40_000)):
+        [used] = usage_of_month(appliance.ledger, month).values()
+        assert used.inferences == inferences
     [correction] = [line for line in lines if line["kind"] == "correction"]
     assert (correction["month"], correction["billing_month"]) == ("2026-03", "2026-05")
     assert (correction["raw_quantity"], correction["amount"]) == (30_000, "57.00")
