@@ -43,6 +43,16 @@ class Host:
         self.asked.append("stop")
         return RunFacts("r1", running=False, pid=0, secret="").to_dict()
 
+    async def promote(self) -> dict[str, Any]:
+        self.asked.append("promote")
+        return RUNNING.to_dict()
+
+    async def reload(self, config: Config) -> None:
+        self.asked.append(f"reload {config.runtime.image}")
+
+    async def close(self) -> None:
+        self.asked.append("close")
+
     async def inspect(self) -> dict[str, Any]:
         if self.blocked is not None:
             self.waiting += 1
@@ -89,10 +99,11 @@ def test_each_verb_is_answered(short: Path) -> None:
         assert await client.start() == RUNNING
         assert await client.inspect() == RUNNING
         assert await client.logs() == ["one", "two"]
+        assert await client.promote() == RUNNING
         assert not (await client.stop()).running
 
     _, host = serve(short, ask)
-    assert host.asked == ["start", "stop", "stop"]  # the last by the helper's own end
+    assert host.asked == ["start", "promote", "stop", "close"]
 
 
 def test_a_failure_crosses_the_socket_whole(short: Path) -> None:
@@ -112,7 +123,7 @@ def test_another_user_is_refused_and_logged(short: Path, caplog: pytest.LogCaptu
 
     with caplog.at_level(logging.WARNING):
         _, host = serve(short, ask, allowed=frozenset({4_000_000}))
-    assert host.asked == ["stop"]
+    assert host.asked == ["close"]
     (record,) = [record for record in caplog.records if "refused" in record.message]
     assert (vars(record)["peer_uid"], vars(record)["pid"]) == (os.geteuid(), os.getpid())
 
@@ -136,7 +147,7 @@ def test_everything_else_is_refused_and_logged(
     with caplog.at_level(logging.WARNING):
         answer, host = serve(short, ask)
     assert answer["error"]["code"] == "helper_refused"
-    assert host.asked == ["stop"]
+    assert host.asked == ["close"]
     assert any("refused" in record.message for record in caplog.records)
 
 
@@ -153,7 +164,7 @@ def test_two_requests_at_once_are_one_request(short: Path) -> None:
 
     answer, host = serve(short, ask)
     assert answer == {"ok": RUNNING.to_dict()}
-    assert host.asked == ["start", "stop"]  # the stop is the helper's own end
+    assert host.asked == ["start", "close"]
 
 
 def test_too_many_callers_are_turned_away_at_once(short: Path) -> None:
