@@ -33,6 +33,7 @@ class ScriptedTriton:
         self.outcomes: dict[str, list[str]] = {}
         self.answers = True
         self.helper_answers = True
+        self.helper_failure: LotaBotsError | None = None
         self.start_failure: LotaBotsError | None = None
         self.secret: Callable[[], str] = lambda: ""
 
@@ -71,6 +72,8 @@ class ScriptedTriton:
         return self.run
 
     def _helper(self, call: str) -> None:
+        if self.helper_failure is not None:
+            raise self.helper_failure
         if not self.helper_answers:
             raise LotaBotsError(Code.HELPER_UNAVAILABLE, "nobody there")
         if call:
