@@ -240,7 +240,7 @@ def _supervisor(config: Config, helper: HelperClient, clock: Clock) -> Superviso
         beside=lambda run_id, secret: TritonClient(
             config.paths.triton_beside(run_id), secret, load_timeout_seconds=runtime.start_timeout_seconds
         ),
-        given_up=config.paths.given_up,
+        notes=config.paths.image_notes,
     )
 
 

@@ -122,8 +122,8 @@ class Paths:
         return self.run / "runtime"
 
     @property
-    def given_up(self) -> Path:
-        """Why the daemon gave an image up; the daemon's alone."""
+    def image_notes(self) -> Path:
+        """Why the daemon gave an image up, and which models answered before; the daemon's alone."""
         return self.state / "upgrade.json"
 
     @property

@@ -44,8 +44,10 @@ exec "$@" {restricted}"""
 _ALONE = 'rm -rf "{sockets}"/[0-9a-f]*'
 _BESIDE = 'mkdir -p "{sockets}"'
 _PUBLISH = """for file in http.sock grpc.sock:8001 metrics.sock; do
+if [ ! "{own}/$file" -ef "{sockets}/$file" ]; then
 ln -f "{own}/$file" "{sockets}/$file.new"
 mv -f -T "{sockets}/$file.new" "{sockets}/$file"
+fi
 done"""
 _CLEAR = """
 for each in "{sockets}"/[0-9a-f]*; do if [ "$each" != "{own}" ]; then rm -rf "$each"; fi; done"""

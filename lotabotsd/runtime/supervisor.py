@@ -46,7 +46,7 @@ from .plan import (
 from .seen import Seen, seen_from
 from .trial import Tried
 from .trial_plan import Empty, GiveUp, Judge, MakeRoom, Promote, TrialStep, trial_step
-from .upgrade import GivenUp, Judging, answering_models
+from .upgrade import Judging, Notes, answering_models
 
 log = logging.getLogger(__name__)
 _CANNOT_START = (
@@ -101,21 +101,23 @@ class Supervisor:
         *,
         start_timeout_seconds: float,
         beside: Callable[[str, Callable[[], str]], Tried] | None = None,
-        given_up: Path | None = None,
+        notes: Path | None = None,
     ) -> None:
         """`triton` makes the client from where to read the secret of the run in force.
 
-        `beside` makes that of a run on trial from its id; without it none is judged. `given_up` is the file
-        that keeps why an image was given up.
+        `beside` makes that of a run on trial from its id; without it none is judged. `notes` is the
+        file that keeps what must be known of images after a restart.
         """
         self._helper = helper
         self._triton = triton(self._secret)
+        self._notes = Notes(notes)
         self._judging = Judging(
             beside or (lambda run_id, secret: triton(secret)),
             self._triton,
             start_timeout_seconds=start_timeout_seconds,
+            answered=self._notes.answered,
         )
-        self._given_up = GivenUp(given_up)
+
         self._clock = clock
         self._desired = Desired(running=True, start_timeout_ns=int(start_timeout_seconds * NANOSECONDS))
         self._observed = Observed()
@@ -140,9 +142,7 @@ class Supervisor:
     def seen(self) -> Seen:
         """What was seen last, for status."""
         now_ns = self._clock.monotonic_ns()
-        return seen_from(
-            self._observed, self._desired, self._version, self._trouble, now_ns, self._given_up.why
-        )
+        return seen_from(self._observed, self._desired, self._version, self._trouble, now_ns, self._notes.why)
 
     def ready_models(self) -> frozenset[str]:
         """The names of the models that answer now."""
@@ -254,7 +254,7 @@ class Supervisor:
         run = self._observed.run
         try:
             if run is not None and run.trial is not None and run.trial.kind is TrialKind.IN_PLACE:
-                self._given_up.remember(run, self._observed.problem)
+                self._notes.give_up(run, self._observed.problem)
             self._observed = replace(self._observed, run=await self._helper.stop())
         except LotaBotsError as error:
             self._troubled(error)
@@ -263,6 +263,7 @@ class Supervisor:
         """One step of the trial of another image, if one is due."""
         now_ns = self._clock.monotonic_ns()
         self._judging.look(self._observed)
+        self._notes.answer(self._judging.trial.answered)
         step = trial_step(self._observed, self._desired, self._judging.trial, now_ns)
         if step is None:
             return
@@ -285,7 +286,7 @@ class Supervisor:
             case MakeRoom():
                 self._renewed(await self._helper.stop())
             case GiveUp():
-                self._given_up.remember(run, step.why)
+                self._notes.give_up(run, step.why)
                 after = await self._helper.stop()
                 if not after.running:
                     self._renewed(after)
@@ -297,7 +298,7 @@ class Supervisor:
         except LotaBotsError as error:
             if error.code in _NOT_NOW:
                 raise
-            self._given_up.remember(self._observed.run, str(error))
+            self._notes.give_up(self._observed.run, str(error))
             await self._helper.stop()
 
     def _renewed(self, run: RunFacts) -> None:

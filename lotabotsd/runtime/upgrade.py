@@ -14,12 +14,12 @@ from lotabotsd.foundation.errors import LotaBotsError
 from lotabotsd.foundation.files import read_bounded, write_atomically
 
 from .messages import RunFacts, TrialKind
-from .plan import Desired, DesiredModel, ModelStatus, Observed
+from .plan import Desired, DesiredModel, ModelStatus, Observed, State
 from .trial import Tried, judge
 from .trial_plan import Trial
 
 log = logging.getLogger(__name__)
-_MAX_BYTES = 16 * 1024
+_MAX_BYTES = 1024 * 1024
 _MAX_WHY_CHARACTERS = 1_000
 
 
@@ -32,19 +32,23 @@ class Judging:
         serving: Tried,
         *,
         start_timeout_seconds: float,
+        answered: frozenset[str] | None,
     ) -> None:
-        """`tried` makes the client of a run beside Triton from its id and where to read its secret."""
+        """`tried` makes the client of a run beside Triton from its id and where to read its secret.
+
+        `answered` are the models that answered in the good one when we looked last.
+        """
         self._tried = tried
         self._serving = serving
         self._start_timeout_seconds = start_timeout_seconds
         self._task: asyncio.Task[str] | None = None
         self._secret = ""
-        self.trial = Trial()
+        self.trial = Trial(answered=answered)
 
     def look(self, observed: Observed) -> None:
         """Take up what the helper says, and what the judge found."""
         run = observed.run
-        if run is not None and run.running and run.proven:
+        if run is not None and run.running and run.proven and observed.state is State.READY:
             answered = frozenset(
                 name for name, seen in observed.models.items() if seen.status is ModelStatus.READY
             )
@@ -97,35 +101,51 @@ def answering_models(observed: Observed, desired: Desired) -> list[DesiredModel]
     ]
 
 
-class GivenUp:
-    """Why an image was given up, over restarts; that it was, the helper remembers by itself."""
+class Notes:
+    """What must outlive us: why an image was given up, and which models answered in the good one.
+
+    That an image was refused the helper remembers by itself.
+    """
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
-        self._image, self._why = self._read()
+        self._image = self._why = ""
+        self.answered: frozenset[str] | None = None  # not known
+        self._read()
 
-    def remember(self, run: RunFacts | None, why: str) -> None:
-        """Why the image on trial was given up; nothing when none is."""
+    def give_up(self, run: RunFacts | None, why: str) -> None:
+        """Why the image on trial is given up; nothing when none is."""
         if run is None or run.trial is None or run.trial.kind is TrialKind.REFUSED:
             return
         self._image, self._why = run.trial.image, why[:_MAX_WHY_CHARACTERS]
         log.error("the image %s is given up: %s", self._image, self._why)
-        if self._path is not None:
-            try:
-                write_atomically(self._path, json.dumps({"image": self._image, "why": self._why}).encode())
-            except LotaBotsError as error:
-                log.error("why is forgotten at the next restart: %s", error)
+        self._write()
+
+    def answer(self, names: frozenset[str] | None) -> None:
+        """The models that answer in the good one."""
+        if names is not None and names != self.answered:
+            self.answered = names
+            self._write()
 
     def why(self, image: str) -> str:
         """Empty when it is not known here."""
         return self._why if image == self._image else ""
 
-    def _read(self) -> tuple[str, str]:
+    def _read(self) -> None:
         if self._path is None or not self._path.exists():
-            return "", ""
+            return
         try:
             value = strict_json(read_bounded(self._path, _MAX_BYTES))
-            return str(value["image"]), str(value["why"])
+            self._image, self._why = str(value["image"]), str(value["why"])
+            self.answered = frozenset(str(name) for name in value["answered"])
         except (LotaBotsError, ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
             log.warning("%s cannot be read: %s", self._path, error)
-            return "", ""
+
+    def _write(self) -> None:
+        if self._path is None:
+            return
+        value = {"image": self._image, "why": self._why, "answered": sorted(self.answered or ())}
+        try:
+            write_atomically(self._path, json.dumps(value).encode())
+        except LotaBotsError as error:
+            log.error("the notes on images are forgotten at the next restart: %s", error)

@@ -244,6 +244,33 @@ def test_a_helper_that_was_restarted_with_another_image_gives_it_its_trial_in_pl
     assert world.serving == IMAGE
 
 
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_model_that_was_no_good_before_says_nothing_against_an_image(
+    world: UpgradeWorld, restarts: bool
+) -> None:
+    world.add(NEW, Part())
+
+    async def story() -> None:
+        await world.ready()
+        world.change_part(IMAGE, wrong="nonsense")
+        world.change_part(NEW, wrong="nonsense")
+        world.clock.advance(60)
+        await world.until(lambda seen: seen.models[0].status == "broken", gap=True)
+        if restarts:
+            await world.until(
+                lambda _: '"answered": []' in (world.folder / "upgrade.json").read_text(), gap=True
+            )
+            await world.host.close()
+            world.image = NEW
+            world.new_helper()
+            world.new_supervisor()
+        else:
+            await world.reload(NEW, "replace")
+        await world.until(lambda seen: world.serving == NEW and known(world)["good"] == NEW, gap=True)
+
+    tell(story)
+
+
 def test_a_stop_of_the_helper_amid_a_trial_refuses_nothing(world: UpgradeWorld) -> None:
     world.add(NEW, Part(live=False))
 

@@ -183,7 +183,7 @@ stop_timeout_seconds = 1
             self.clock,
             start_timeout_seconds=0.3,
             beside=lambda run_id, secret: FakeTriton(self, lambda: f"{self.name}-next"),
-            given_up=self.folder / "upgrade.json",
+            notes=self.folder / "upgrade.json",
         )
         self.supervisor.want([MODEL])
 
