@@ -16,7 +16,7 @@ import pytest
 from lotabotsd.foundation.config import Config, RuntimeConfig
 from lotabotsd.foundation.errors import Code, LotaBotsError
 from lotabotsd.foundation.sockets import bind_unix
-from lotabotsd.runtime.helper import MAX_CALLERS, serve_helper, serve_host
+from lotabotsd.runtime.helper import MAX_CALLERS, Reloads, serve_helper, serve_host
 from lotabotsd.runtime.helper_client import HelperClient
 from lotabotsd.runtime.messages import MAX_LINE_BYTES, RunFacts
 
@@ -204,3 +204,36 @@ def test_a_kind_of_runtime_that_is_not_here_is_refused(short: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener, pytest.raises(LotaBotsError) as refused:
         asyncio.run(serve_helper(config, listener, ME, asyncio.Event()))
     assert refused.value.code is Code.CONFIG_INVALID
+
+
+def test_a_configuration_that_is_read_again_reaches_the_runtime_and_a_bad_one_does_not(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    found: list[Config | LotaBotsError] = [
+        Config(runtime=RuntimeConfig(image="sha256:1")),
+        LotaBotsError(Code.CONFIG_INVALID, "runtime.image is no digest"),
+    ]
+
+    def read() -> Config:
+        value = found.pop(0)
+        if isinstance(value, LotaBotsError):
+            raise value
+        return value
+
+    async def story() -> Host:
+        host, reloads = Host(), Reloads(read)
+        reloads.wish()  # before there is a runtime it changes nothing
+        assert len(found) == 2
+        reloads.host = host
+        for left in (1, 0):
+            reloads.wish()
+            reloads.wish()  # one at a time
+            async with asyncio.timeout(5):
+                while len(found) > left:
+                    await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        return host
+
+    host = asyncio.run(story())
+    assert host.asked == ["reload sha256:1"]
+    assert "stays as it was" in caplog.text
