@@ -141,7 +141,6 @@ def test_a_good_image_takes_over_under_load_without_one_failed_request(
         ("exits", "beside", "unrecognized option"),
         ("other-answers", "beside", f"model {MODEL}: "),
         ("exits", "replace", "unrecognized option"),
-        ("other-answers", "replace", f"model {MODEL}: "),
     ],
 )
 def test_an_upgrade_to_a_broken_image_returns_by_itself_and_says_why(
