@@ -9,19 +9,27 @@ import signal
 import socket
 from pathlib import Path
 
-from lotabotsd.foundation.config import Config
+from lotabotsd.foundation.config import Config, load
 from lotabotsd.foundation.errors import Code, LotaBotsError
 from lotabotsd.foundation.files import refuse_foreign
 from lotabotsd.foundation.sockets import bind_unix, sd_notify
-from lotabotsd.runtime.helper import serve_helper
+from lotabotsd.runtime.helper import Reloads, serve_helper
 
 DAEMON_USER = "lotabots"
 
 
-def run_helper(config: Config, listeners: list[socket.socket]) -> int:
-    """Serve the verbs until SIGTERM or SIGINT, then end Triton. Binds the socket when none is given."""
+def run_helper(config: Config, config_path: Path, listeners: list[socket.socket]) -> int:
+    """Serve the verbs until SIGTERM or SIGINT, then end Triton. Binds the socket when none is given.
+
+    SIGHUP reads the configuration again.
+    """
+
+    def read() -> Config:
+        refuse_untrusted(config_path)
+        return load(config_path)
+
     listener = listeners[0] if listeners else bind_unix(config.paths.helper_socket, mode=0o660)
-    asyncio.run(_serve(config, listener))
+    asyncio.run(_serve(config, listener, Reloads(read)))
     return 0
 
 
@@ -48,11 +56,12 @@ def allowed_uids() -> frozenset[int]:
         return frozenset({os.geteuid()})
 
 
-async def _serve(config: Config, listener: socket.socket) -> None:
+async def _serve(config: Config, listener: socket.socket, reloads: Reloads) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, reloads.wish)
     sd_notify("READY=1")
-    await serve_helper(config, listener, allowed_uids(), stop)
+    await serve_helper(config, listener, allowed_uids(), stop, reloads)
     sd_notify("STOPPING=1")

@@ -81,7 +81,7 @@ def runtime(config_path: Path, inherited: tuple[str, ...]) -> int:
 
     refuse_untrusted(config_path)
     config = _begin(config_path, "runtime")
-    return run_helper(config, [listener for _, listener in passed_on(inherited)])
+    return run_helper(config, config_path, [listener for _, listener in passed_on(inherited)])
 
 
 @lotabotsd.command(short_help="Run the relay to a Triton on loopback TCP.")

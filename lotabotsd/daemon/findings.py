@@ -51,6 +51,16 @@ def _runtime(runtime: Status) -> Iterator[Finding]:
         yield _finding("error", "runtime_unavailable", f"Triton failed and is tried again: {problem}", fix)
     elif state in ("stopped", "starting", "loading", "draining"):
         yield _finding("warning", "model_not_ready", f"Triton is {state}", "wait a little, then look again")
+    if (upgrade := runtime["upgrade"]) is not None:
+        refused = upgrade["kind"] == "refused"
+        words = "was refused, the one before serves" if refused else f"has its trial ({upgrade['kind']})"
+        why = f": {upgrade['why']}" if upgrade["why"] else ""
+        yield _finding(
+            "warning" if refused else "note",
+            "image_refused" if refused else "image_on_trial",
+            f"the image {upgrade['image']} {words}{why}",
+            upgrade["next_step"],
+        )
     if runtime["kind"] == "embedded":
         yield _finding(
             "note",

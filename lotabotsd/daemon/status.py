@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from lotabotsd import __version__
@@ -83,6 +83,7 @@ def _runtime(appliance: Appliance) -> dict[str, Any]:
         "trouble": seen.trouble,
         "detail": seen.problem,
         "next_step": seen.next_step,
+        "upgrade": asdict(seen.upgrade) if seen.upgrade is not None else None,
     }
 
 

@@ -238,6 +238,10 @@ def _supervisor(config: Config, helper: HelperClient, clock: Clock) -> Superviso
         ),
         clock,
         start_timeout_seconds=runtime.start_timeout_seconds,
+        beside=lambda run_id, secret: TritonClient(
+            config.paths.triton_beside(run_id), secret, load_timeout_seconds=runtime.start_timeout_seconds
+        ),
+        notes=config.paths.image_notes,
     )
 
 

@@ -138,6 +138,7 @@ class RuntimeConfig:
     image_archive: str = key("", _absolute_path)
     image_archive_sha256: str = key("", _sha256)
     allow_pull: bool = False
+    upgrade: str = key("beside", _one_of("beside", "replace"))
     backend: str = key("package", _one_of("package", "python"))
     gpus: tuple[str, ...] = key((), _gpus)
     transport: str = key("unix", _one_of("unix", "tcp"))

@@ -103,6 +103,10 @@ class Paths:
     def triton_http(self) -> Path:
         return self.triton / "http.sock"
 
+    def triton_beside(self, run_id: str) -> Path:
+        """The same of a run that is on trial beside the one that serves."""
+        return self.triton / run_id / "http.sock"
+
     @property
     def triton_grpc(self) -> Path:
         """The address given to Triton; the file it makes is this plus `:8001`."""
@@ -117,6 +121,16 @@ class Paths:
         """The secret of each container run; the helper's alone (0700)."""
         return self.run / "runtime"
 
+    @property
+    def image_notes(self) -> Path:
+        """Why the daemon gave an image up, and which models answered before; the daemon's alone."""
+        return self.state / "upgrade.json"
+
+    @property
+    def images(self) -> Path:
+        """Which container image is known to be good, and which was refused; the helper's alone (0700)."""
+        return self.state / "images"
+
     def directories(self) -> list[tuple[Path, int]]:
         """Every directory with its mode, parents first, as tmpfiles.d and `lotabotsd up` make them."""
         return [
@@ -129,6 +143,7 @@ class Paths:
             (self.live_models, 0o755),
             (self.staged_models, 0o755),
             (self.outbox, 0o700),
+            (self.images, 0o700),
             (self.run, 0o755),
             (self.run / "control", 0o750),
             (self.run / "attest", 0o750),

@@ -7,6 +7,8 @@ are closed before Triton is drained (one idle connection would hold up its exit)
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -22,6 +24,7 @@ from .outbox import Outbox
 
 HIGH_WATER_BYTES = 256 * 1024
 LOW_WATER_BYTES = 64 * 1024
+SOCKET_LOOK_SECONDS = 0.25  # the old Triton is told to stop a second after the new one took over
 SMALL_CHUNK_BYTES = 8 * 1024  # smaller ones are sent on together
 _FORWARDED_ANSWER_HEADERS = frozenset(
     {b"content-type", b"content-encoding", b"inference-header-content-length"}
@@ -62,6 +65,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
+        self.socket = 0  # the inode that it was opened at
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._loop = asyncio.get_running_loop()
@@ -268,6 +272,8 @@ class UpstreamPool:
         self._timeout_seconds = timeout_seconds
         self._idle: list[Connection] = []
         self._outbox = Outbox()
+        self._socket = 0  # its inode: another image of Triton takes over by putting its own socket there
+        self._look_at = 0.0
         self.reachable = False  # until it answered once
 
     async def request(
@@ -312,7 +318,20 @@ class UpstreamPool:
         await connection.read_head(self._timeout_seconds)
         return UpstreamAnswer(connection.status, connection.headers, connection.length, connection, self)
 
+    def _look(self) -> None:
+        """Give up what is kept to a Triton that no longer is the one that is asked."""
+        now = asyncio.get_running_loop().time()
+        if now < self._look_at:
+            return
+        self._look_at = now + SOCKET_LOOK_SECONDS
+        with contextlib.suppress(OSError):
+            found = os.stat(self._path).st_ino  # noqa: PTH116 - once per look, and a text is what there is
+            if found != self._socket:
+                self._socket = found
+                self.close()
+
     async def _take(self) -> tuple[Connection, bool]:
+        self._look()
         while self._idle:
             connection = self._idle.pop()
             if not connection.closed:
@@ -330,11 +349,13 @@ class UpstreamPool:
             self.reachable = False
             raise LotaBotsError(Code.RUNTIME_UNAVAILABLE, "nothing listens at its socket") from error
         self.reachable = True
+        connection.socket = self._socket
         return connection
 
     def give_back(self, connection: Connection) -> None:
         """Keep a connection for the next request, or close it when enough are kept."""
         fit = connection.complete and connection.whole and not connection.closed
+        fit = fit and connection.socket == self._socket
         if not fit or len(self._idle) >= self._max_idle:
             connection.close()
         else:

@@ -53,6 +53,15 @@ class Canary:
     decoupled: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class CanaryAnswer:
+    """What came back: `wrong` says what is wrong with it; of a stream the body is not kept."""
+
+    wrong: str
+    body: bytes = b""
+    head_bytes: int = 0
+
+
 def make_canary(
     inputs: tuple[CanaryTensor, ...],
     outputs: tuple[CanaryTensor, ...],

@@ -14,7 +14,7 @@ from typing import Any
 
 from lotabotsd.foundation.errors import Code, LotaBotsError
 
-from .canary import Canary, canary_request, judge_canary, stream_request
+from .canary import Canary, CanaryAnswer, canary_request, judge_canary, stream_request
 from .command import SECRET_HEADER
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -103,8 +103,12 @@ class TritonClient:
 
         Raises OVERLOADED when its queue is full, RUNTIME_UNAVAILABLE, RUNTIME_TIMEOUT.
         """
+        return (await self.canary_answer(name, canary)).wrong
+
+    async def canary_answer(self, name: str, canary: Canary) -> CanaryAnswer:
+        """The same with the answer itself."""
         if canary.decoupled:
-            return await self._stream_canary(name, canary)
+            return CanaryAnswer(await self._stream_canary(name, canary))
         body, head_bytes = canary_request(canary)
         answer = await self._ask(
             "POST", f"/v2/models/{name}/infer", self._canary_seconds, body, {_JSON_LENGTH: str(head_bytes)}
@@ -112,9 +116,10 @@ class TritonClient:
         if answer.status == 503:
             raise LotaBotsError(Code.OVERLOADED, _error_text(answer))
         if answer.status != 200:
-            return _error_text(answer)
+            return CanaryAnswer(_error_text(answer))
         length = answer.headers.get(_JSON_LENGTH, "")
-        return judge_canary(canary, answer.body, int(length) if length.isdigit() else len(answer.body))
+        head_bytes = int(length) if length.isdigit() else len(answer.body)
+        return CanaryAnswer(judge_canary(canary, answer.body, head_bytes), answer.body, head_bytes)
 
     async def _stream_canary(self, name: str, canary: Canary) -> str:
         """Whether a stream begins well; the rest is cancelled by hanging up.

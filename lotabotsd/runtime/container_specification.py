@@ -32,12 +32,25 @@ _TMP_BYTES = 256 * 1024 * 1024
 # permission), none left from a run before, and the secret from a file that only this container can read. Open
 # files: as many as we want, or as many as the engine itself may have; more would not be started at all.
 _ENTRY = """umask 007
+{make_room}
 limit=$(ulimit -H -n)
 case $limit in unlimited|??????*) limit={descriptors} ;; esac
 ulimit -n "$limit"
 for file in http.sock grpc.sock:8001 metrics.sock; do rm -f "{sockets}/$file"; done
 read -r secret < {secret}
 exec "$@" {restricted}"""
+# A run beside another one has its sockets in a directory of its own, so that neither removes the other's. To
+# publish them is to put a second name of each in the place of the other run's, in one step each.
+_ALONE = 'rm -rf "{sockets}"/[0-9a-f]*'
+_BESIDE = 'mkdir -p "{sockets}"'
+_PUBLISH = """for file in http.sock grpc.sock:8001 metrics.sock; do
+if [ ! "{own}/$file" -ef "{sockets}/$file" ]; then
+ln -f "{own}/$file" "{sockets}/$file.new"
+mv -f -T "{sockets}/$file.new" "{sockets}/$file"
+fi
+done"""
+_CLEAR = """
+for each in "{sockets}"/[0-9a-f]*; do if [ "$each" != "{own}" ]; then rm -rf "$each"; fi; done"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,14 +115,18 @@ def settings_from(config: Config, uid: int, gid: int) -> Settings:
     )
 
 
-def run_spec(settings: Settings) -> RunSpec:
-    """Triton's own options inside the container; the secret is no part of them."""
+def run_spec(settings: Settings, beside: str = "") -> RunSpec:
+    """Triton's own options inside the container; the secret is no part of them.
+
+    `beside` is the id of a run that starts while another one serves.
+    """
+    sockets = SOCKETS / beside
     return RunSpec(
         repository=MODELS,
         backends=BACKENDS,
-        http_socket=SOCKETS / "http.sock",
-        grpc_socket=SOCKETS / "grpc.sock",
-        metrics_socket=SOCKETS / "metrics.sock",
+        http_socket=sockets / "http.sock",
+        grpc_socket=sockets / "grpc.sock",
+        metrics_socket=sockets / "metrics.sock",
         exit_timeout_seconds=settings.exit_timeout_seconds,
         max_input_bytes=settings.max_input_bytes,
         shared_memory_prefix="lotabots-",  # /dev/shm is the container's own
@@ -119,19 +136,40 @@ def run_spec(settings: Settings) -> RunSpec:
     )
 
 
-def entry() -> list[str]:
+def entry(beside: str = "") -> list[str]:
     """What runs before Triton; Triton's command line follows it."""
-    restricted = " ".join(f'"--{name}={value}"' for name, value in restricted_options("$secret"))
-    script = _ENTRY.format(sockets=SOCKETS, secret=SECRET, restricted=restricted, descriptors=MAX_DESCRIPTORS)
+    sockets = SOCKETS / beside
+    script = _ENTRY.format(
+        sockets=sockets,
+        secret=SECRET,
+        restricted=" ".join(f'"--{name}={value}"' for name, value in restricted_options("$secret")),
+        descriptors=MAX_DESCRIPTORS,
+        make_room=(_BESIDE if beside else _ALONE).format(sockets=sockets),
+    )
     return ["/bin/sh", "-euc", script, ENTRY_NAME]
 
 
+def publication(run_id: str, *, alone: bool) -> list[str]:
+    """What makes a run that started beside another one the one that is asked; doing it again changes nothing.
+
+    `alone`: the other one is gone, and what is left of its sockets goes too. Runs inside the container.
+    """
+    script = (_PUBLISH + (_CLEAR if alone else "")).format(own=SOCKETS / run_id, sockets=SOCKETS)
+    return ["/bin/sh", "-euc", script, "lotabots-publish"]
+
+
 def specification(
-    settings: Settings, run_id: str, image_id: str, command: Sequence[str], facts: EngineFacts
+    settings: Settings,
+    run_id: str,
+    image_id: str,
+    command: Sequence[str],
+    facts: EngineFacts,
+    *,
+    beside: bool = False,
 ) -> dict[str, Any]:
     """One run of Triton. `image_id` is what `settings.image` was found to be: the engine looks nothing up."""
     labels = {LABEL_RUN: run_id, LABEL_SPECIFICATION: settings.digest}
-    whole = _walls(settings, image_id, entry(), command, labels)
+    whole = _walls(settings, image_id, entry(run_id if beside else ""), command, labels)
     mounts = [
         _mount(settings.models, MODELS, read_only=True),
         _mount(f"{settings.secrets}/{run_id}", SECRET, read_only=True),

@@ -81,6 +81,10 @@ class EmbeddedRuntime:
                 await self._end(self._run)
             return await self.inspect()
 
+    async def promote(self) -> dict[str, Any]:
+        """Nothing: there is one Triton, that of the wheel, and nothing is ever on trial."""
+        return await self.inspect()
+
     async def inspect(self) -> dict[str, Any]:
         """Whether it runs, and how it ended."""
         return (NO_RUN if self._run is None else self._run.facts()).to_dict()
@@ -90,6 +94,14 @@ class EmbeddedRuntime:
         if self._run is None:
             return {"lines": []}
         return {"lines": fit_lines([_redacted(line, self._run.secret) for line in self._run.child.lines])}
+
+    async def reload(self, config: Config) -> None:
+        """Nothing: another wheel or another configuration needs a restart."""
+        log.warning("the embedded runtime takes up another configuration only when it is started anew")
+
+    async def close(self) -> None:
+        """End everything."""
+        await self.stop()
 
     async def _end(self, run: _Run) -> None:
         """SIGTERM; wait for running requests, then for models to unload; SIGKILL."""

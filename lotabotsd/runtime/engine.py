@@ -143,6 +143,23 @@ class Engine:
         parts = (line.partition(" ") for line in lines)
         return [(moment, text.rstrip()[:MAX_LINE_CHARACTERS]) for moment, _, text in parts]
 
+    def rename(self, container_id: str, name: str) -> None:
+        """Give it another name."""
+        with self._asking(WORK_SECONDS) as client:
+            client.rename(container_id, name)
+
+    def run_inside(self, container_id: str, command: list[str]) -> None:
+        """Run a command beside its first process, as its user and within its walls.
+
+        Raises ENGINE_REFUSED when it ends with another code than 0.
+        """
+        with self._asking(WORK_SECONDS) as client:
+            begun = client.exec_create(container_id, command)["Id"]
+            said = bytes(client.exec_start(begun)).decode(errors="replace")
+            code = client.exec_inspect(begun)["ExitCode"]
+        if code != 0:
+            raise LotaBotsError(Code.ENGINE_REFUSED, f"{command[-1]} ended with {code}: {said[:300]}")
+
     def signal(self, container_id: str, name: str) -> None:
         """Tell its first process something; nothing when it is gone."""
         with self._asking(WORK_SECONDS) as client:

@@ -1,4 +1,4 @@
-"""The runtime helper: five fixed verbs over a Unix socket; whoever else asks, or asks more, is refused."""
+"""The runtime helper: six fixed verbs over a Unix socket; whoever else asks, or asks more, is refused."""
 
 from __future__ import annotations
 
@@ -29,13 +29,23 @@ class RuntimeHost(Protocol):
 
     async def stop(self) -> dict[str, Any]: ...
 
+    async def promote(self) -> dict[str, Any]: ...
+
     async def inspect(self) -> dict[str, Any]: ...
 
     async def logs(self) -> dict[str, Any]: ...
 
+    async def reload(self, config: Config) -> None: ...  # no verb: the administrator's signal
+
+    async def close(self) -> None: ...  # no verb: the helper ends
+
 
 async def serve_helper(
-    config: Config, listener: socket.socket, allowed_uids: frozenset[int], stop: asyncio.Event
+    config: Config,
+    listener: socket.socket,
+    allowed_uids: frozenset[int],
+    stop: asyncio.Event,
+    reloads: Reloads | None = None,
 ) -> None:
     """Serve until `stop` is set, then end Triton and everything it started.
 
@@ -49,7 +59,30 @@ async def serve_helper(
         host: RuntimeHost = ContainerRuntime(config)
     else:
         host = EmbeddedRuntime(config)
+    if reloads is not None:
+        reloads.host = host
     await serve_host(host, listener, allowed_uids, stop)
+
+
+class Reloads:
+    """The administrator's wish that the configuration be read again; one at a time."""
+
+    def __init__(self, read: Callable[[], Config]) -> None:
+        """`read` gives the configuration as it is now, or raises CONFIG_INVALID."""
+        self._read = read
+        self._wish: asyncio.Task[None] | None = None
+        self.host: RuntimeHost | None = None
+
+    def wish(self) -> None:
+        """Read it, and tell the runtime; what is wrong with it is logged, and everything stays as it was."""
+        if self.host is not None and (self._wish is None or self._wish.done()):
+            self._wish = asyncio.create_task(self._reload(self.host))
+
+    async def _reload(self, host: RuntimeHost) -> None:
+        try:
+            await host.reload(self._read())
+        except LotaBotsError as error:
+            log.error("the configuration stays as it was: %s", error, extra={"code": error.code.value})
 
 
 async def serve_host(
@@ -60,6 +93,7 @@ async def serve_host(
         Verb.ENSURE: host.ensure,
         Verb.START: host.start,
         Verb.STOP: host.stop,
+        Verb.PROMOTE: host.promote,
         Verb.INSPECT: host.inspect,
         Verb.LOGS: host.logs,
     }
@@ -90,7 +124,7 @@ async def serve_host(
             task.cancel()
         await asyncio.gather(*callers, return_exceptions=True)
         try:
-            await host.stop()
+            await host.close()
         except LotaBotsError as error:  # a container goes on without us; the next helper finds it
             log.error("Triton could not be ended: %s", error, extra={"code": error.code.value})
 

@@ -30,8 +30,12 @@ class HelperClient:
         return _facts(await self._ask(Verb.START, ENSURE_SECONDS))
 
     async def stop(self) -> RunFacts:
-        """End Triton; returns when it is gone."""
+        """End what is newest: a run on trial beside Triton, else Triton; returns when it is gone."""
         return _facts(await self._ask(Verb.STOP, self._stop_seconds))
+
+    async def promote(self) -> RunFacts:
+        """What is on trial has proven itself. Raises ENGINE_REFUSED too."""
+        return _facts(await self._ask(Verb.PROMOTE, ENSURE_SECONDS))
 
     async def inspect(self) -> RunFacts:
         """Whether it runs, and how it ended."""

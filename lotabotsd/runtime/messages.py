@@ -1,4 +1,4 @@
-"""What daemon and helper say to each other: one JSON line each way, five verbs, no arguments. Pure."""
+"""What daemon and helper say to each other: one JSON line each way, six verbs, no arguments. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ class Verb(StrEnum):
 
     ENSURE = "ensure"  # is what is needed here, and of which version
     START = "start"  # start Triton; when it runs already, only say so
-    STOP = "stop"  # end it: SIGTERM, wait, SIGKILL
+    STOP = "stop"  # end it: SIGTERM, wait, SIGKILL; what is on trial is ended first, and refused
+    PROMOTE = "promote"  # what is on trial has proven itself: it serves from now on
     INSPECT = "inspect"  # is it running, and how did it end
     LOGS = "logs"  # its last lines
 
@@ -42,6 +43,29 @@ class ExitFacts:
     text: str
 
 
+GIVEN_UP = "lotabotsd gave it up"  # the helper knows no more; the daemon remembers why
+
+
+class TrialKind(StrEnum):
+    """How an image that is not known to be good gets, or got, its trial."""
+
+    BESIDE = "beside"  # in a container of its own, while the good one serves
+    IN_PLACE = "in_place"  # it is the run itself: there was no room, or nothing ran
+    REPLACE = "replace"  # to be in place: the good one must be ended first
+    REFUSED = "refused"  # it had its trial
+
+
+@dataclass(frozen=True, slots=True)
+class TrialFacts:
+    """The configured image where it is not the one that is known to be good."""
+
+    kind: TrialKind
+    image: str
+    run_id: str = ""  # beside: of its own run; empty until it was started
+    secret: str = ""  # beside: of its own run
+    why: str = ""  # refused, or replace: the reason
+
+
 @dataclass(frozen=True, slots=True)
 class RunFacts:
     """One run of Triton as the helper sees it; `run_id` is empty when there was none yet."""
@@ -51,6 +75,8 @@ class RunFacts:
     pid: int
     secret: str  # for the restricted APIs of this run; empty when not running
     exit: ExitFacts | None = None
+    proven: bool = True  # `promote` has nothing to say: its image is known to be good, or there is only one
+    trial: TrialFacts | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able, the shape that `from_dict` reads."""
@@ -59,7 +85,7 @@ class RunFacts:
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> RunFacts:
         """Raises KeyError, TypeError or ValueError when it is not what `to_dict` gives."""
-        ended = value["exit"]
+        ended, trial = value["exit"], value.get("trial")
         return cls(
             run_id=str(value["run_id"]),
             running=bool(value["running"]),
@@ -68,6 +94,13 @@ class RunFacts:
             exit=None
             if ended is None
             else ExitFacts(int(ended["code"]), ExitKind(ended["kind"]), str(ended["text"])),
+            proven=bool(value.get("proven", True)),
+            trial=None
+            if trial is None
+            else TrialFacts(
+                TrialKind(trial["kind"]),
+                *(str(trial[name]) for name in ("image", "run_id", "secret", "why")),
+            ),
         )
 
 

@@ -71,6 +71,9 @@ def moved(observed: Observed, event: Event, now_ns: int, problem: str = "") -> O
         run_id = observed.run.run_id if observed.run else ""
         models = _forgotten(observed.models)
         return replace(after, run_id=run_id, adopted=True, models=models, silent_since_ns=0)
+    if event is Event.RENEWED:
+        models = _forgotten(observed.models)
+        return replace(after, run_id="", adopted=False, index={}, models=models, silent_since_ns=0)
     if event in (Event.WANTED, Event.RETRY_DUE, Event.RESUMED):
         failures = () if event is Event.RESUMED else observed.failures_ns
         return replace(after, run_id="", adopted=False, silent_since_ns=0, failures_ns=failures, poisoned="")

@@ -31,6 +31,7 @@ class Event(StrEnum):
 
     WANTED = "wanted"
     REPLACED = "replaced"  # a run that we did not know is there: adopted
+    RENEWED = "renewed"  # ended by us, to be started with another image
     ANSWERED = "answered"
     MODELS_SETTLED = "models_settled"
     DIED = "died"
@@ -60,6 +61,7 @@ MOVES: dict[tuple[State, Event], State] = {
     (State.LOADING, Event.POISONED): State.BACKING_OFF,
     (State.LOADING, Event.STOP_WANTED): State.DRAINING,
     (State.READY, Event.REPLACED): State.STARTING,
+    (State.READY, Event.RENEWED): State.STARTING,
     (State.READY, Event.DIED): State.BACKING_OFF,
     (State.READY, Event.FELL_SILENT): State.BACKING_OFF,
     (State.READY, Event.POISONED): State.BACKING_OFF,

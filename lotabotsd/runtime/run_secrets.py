@@ -25,15 +25,16 @@ class RunSecrets:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def make(self, run_id: str) -> str:
-        """A new secret for a run. Raises FILE_UNWRITABLE."""
+    def make(self, run_id: str, *, beside: str = "") -> str:
+        """A new secret for a run; that of the run `beside` it stays. Raises FILE_UNWRITABLE."""
         secret = secrets.token_urlsafe(32)
         path = self._directory / run_id
         try:
             if not self._directory.is_dir():  # under systemd it is there
                 self._directory.mkdir(mode=0o700, parents=True)
             for old in self._directory.iterdir():
-                old.unlink()
+                if old.name != beside:
+                    old.unlink()
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
             with os.fdopen(descriptor, "w", encoding="ascii") as file:
                 os.fchmod(file.fileno(), 0o444)  # whatever the umask

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from lotabotsd.foundation.clock import NANOSECONDS
 from lotabotsd.foundation.errors import Code, LotaBotsError
 
+from .messages import GIVEN_UP, TrialKind
 from .plan import Desired, ModelSeen, ModelStatus, Observed, State
 
 _NEXT_STEPS = {
@@ -19,6 +21,25 @@ _MODEL_NEXT_STEPS = {
     ModelStatus.BROKEN: "nothing to do yet: it is loaded anew by itself; lotabotsctl logs shows why",
     ModelStatus.QUARANTINED: "replace the package, or restart lotabotsd to try it again",
 }
+
+
+_UPGRADE_NEXT_STEPS = {
+    TrialKind.BESIDE: "wait: it takes over by itself once it answers as the one before",
+    TrialKind.IN_PLACE: "wait: the one before comes back by itself unless every model answers",
+    TrialKind.REPLACE: "wait: it is started by itself",
+    TrialKind.REFUSED: "name another image in runtime.image, or mend this one, "
+    "then: systemctl reload lotabots-runtime",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SeenUpgrade:
+    """The configured image where it is not the one that is known to be good."""
+
+    kind: str  # beside, in_place, replace, refused
+    image: str
+    why: str
+    next_step: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +70,7 @@ class Seen:
     next_step: str
     models: tuple[SeenModel, ...]
     trouble: str = ""  # the code of why the helper cannot say or do what it was asked; empty when it can
+    upgrade: SeenUpgrade | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
@@ -58,9 +80,17 @@ class Seen:
 
 
 def seen_from(
-    observed: Observed, desired: Desired, version: str, trouble: LotaBotsError | None, now_ns: int
+    observed: Observed,
+    desired: Desired,
+    version: str,
+    trouble: LotaBotsError | None,
+    now_ns: int,
+    given_up: Callable[[str], str] = lambda image: "",
 ) -> Seen:
-    """The status value of what was observed; `trouble` is why the helper cannot say or do it."""
+    """The status value of what was observed; `trouble` is why the helper cannot say or do it.
+
+    `given_up` knows why we gave an image up; what the helper knows it says by itself.
+    """
     waiting = observed.state is State.BACKING_OFF
     run = observed.run
     return Seen(
@@ -76,7 +106,16 @@ def seen_from(
         problem=str(trouble) if trouble is not None else observed.problem,
         next_step=trouble.hint if trouble is not None else _NEXT_STEPS.get(observed.state, ""),
         models=tuple(_model(model.name, observed) for model in desired.models),
+        upgrade=_upgrade(observed, given_up),
     )
+
+
+def _upgrade(observed: Observed, given_up: Callable[[str], str]) -> SeenUpgrade | None:
+    trial = observed.run.trial if observed.run is not None else None
+    if trial is None:
+        return None
+    ours = given_up(trial.image) if trial.why == GIVEN_UP else ""
+    return SeenUpgrade(trial.kind.value, trial.image, ours or trial.why, _UPGRADE_NEXT_STEPS[trial.kind])
 
 
 def _model(name: str, observed: Observed) -> SeenModel:

@@ -6,14 +6,15 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import Protocol
 
 from lotabotsd.foundation.clock import NANOSECONDS, Clock
 from lotabotsd.foundation.errors import Code, LotaBotsError
 
-from .canary import Canary
+from .canary import Canary, CanaryAnswer
 from .client import ModelState
-from .messages import RunFacts
+from .messages import RunFacts, TrialKind
 from .notice import (
     looked,
     model_answered,
@@ -43,6 +44,9 @@ from .plan import (
     plan,
 )
 from .seen import Seen, seen_from
+from .trial import Tried
+from .trial_plan import Empty, GiveUp, Judge, MakeRoom, Promote, TrialStep, trial_step
+from .upgrade import Judging, Notes, answering_models
 
 log = logging.getLogger(__name__)
 _CANNOT_START = (
@@ -63,6 +67,8 @@ class Helper(Protocol):
 
     async def stop(self) -> RunFacts: ...
 
+    async def promote(self) -> RunFacts: ...
+
     async def inspect(self) -> RunFacts: ...
 
 
@@ -81,6 +87,8 @@ class Triton(Protocol):
 
     async def canary(self, name: str, canary: Canary) -> str: ...
 
+    async def canary_answer(self, name: str, canary: Canary) -> CanaryAnswer: ...
+
 
 class Supervisor:
     """One Triton. `one_round` is called again and again; everything else only says what is wanted."""
@@ -92,10 +100,24 @@ class Supervisor:
         clock: Clock,
         *,
         start_timeout_seconds: float,
+        beside: Callable[[str, Callable[[], str]], Tried] | None = None,
+        notes: Path | None = None,
     ) -> None:
-        """`triton` makes the client from where to read the secret of the run in force."""
+        """`triton` makes the client from where to read the secret of the run in force.
+
+        `beside` makes that of a run on trial from its id; without it none is judged. `notes` is the
+        file that keeps what must be known of images after a restart.
+        """
         self._helper = helper
         self._triton = triton(self._secret)
+        self._notes = Notes(notes)
+        self._judging = Judging(
+            beside or (lambda run_id, secret: triton(secret)),
+            self._triton,
+            start_timeout_seconds=start_timeout_seconds,
+            answered=self._notes.answered,
+        )
+
         self._clock = clock
         self._desired = Desired(running=True, start_timeout_ns=int(start_timeout_seconds * NANOSECONDS))
         self._observed = Observed()
@@ -119,13 +141,12 @@ class Supervisor:
     @property
     def seen(self) -> Seen:
         """What was seen last, for status."""
-        return seen_from(
-            self._observed, self._desired, self._version, self._trouble, self._clock.monotonic_ns()
-        )
+        now_ns = self._clock.monotonic_ns()
+        return seen_from(self._observed, self._desired, self._version, self._trouble, now_ns, self._notes.why)
 
     def ready_models(self) -> frozenset[str]:
         """The names of the models that answer now."""
-        return answering(self._observed)
+        return frozenset() if self._judging.emptying else answering(self._observed)
 
     async def one_round(self) -> Seen:
         """Look once and act at most once. Returns what was seen after it."""
@@ -135,6 +156,8 @@ class Supervisor:
             self.acted = bool(steps)
             for step in steps:
                 await self._carry_out(step)
+            if not steps:
+                await self._see_to_trial()
         return self.seen
 
     async def drain(self, close_gate: Callable[[], Awaitable[None]]) -> Seen:
@@ -169,6 +192,8 @@ class Supervisor:
         except LotaBotsError as error:
             self._troubled(error)
             run = None
+        if run is not None and run.run_id != self._observed.run_id:
+            self._version = ""
         # The client reads the secret of this run from here.
         self._observed = replace(self._observed, run=run)
         live, index = False, dict(self._observed.index)
@@ -226,10 +251,60 @@ class Supervisor:
         log.info("Triton was started", extra={"pid": run.pid})
 
     async def _stop(self) -> None:
+        run = self._observed.run
         try:
+            if run is not None and run.trial is not None and run.trial.kind is TrialKind.IN_PLACE:
+                self._notes.give_up(run, self._observed.problem)
             self._observed = replace(self._observed, run=await self._helper.stop())
         except LotaBotsError as error:
             self._troubled(error)
+
+    async def _see_to_trial(self) -> None:
+        """One step of the trial of another image, if one is due."""
+        now_ns = self._clock.monotonic_ns()
+        self._judging.look(self._observed)
+        self._notes.answer(self._judging.trial.answered)
+        step = trial_step(self._observed, self._desired, self._judging.trial, now_ns)
+        if step is None:
+            return
+        self.acted = not isinstance(step, Judge | Empty)  # those take their time
+        try:
+            await self._try(step, now_ns)
+        except LotaBotsError as error:
+            self._troubled(error)
+
+    async def _try(self, step: TrialStep, now_ns: int) -> None:
+        run = self._observed.run
+        match step:
+            case Judge():
+                self._judging.begin(step.run_id, answering_models(self._observed, self._desired))
+            case Empty():
+                log.info("Triton is emptied: another image takes its place")
+                self._judging.empty(now_ns)
+            case Promote():
+                await self._promote()
+            case MakeRoom():
+                self._renewed(await self._helper.stop())
+            case GiveUp():
+                self._notes.give_up(run, step.why)
+                after = await self._helper.stop()
+                if not after.running:
+                    self._renewed(after)
+
+    async def _promote(self) -> None:
+        """Only where it fails is there more to do: it is given up then."""
+        try:
+            await self._helper.promote()
+        except LotaBotsError as error:
+            if error.code in _NOT_NOW:
+                raise
+            self._notes.give_up(self._observed.run, str(error))
+            await self._helper.stop()
+
+    def _renewed(self, run: RunFacts) -> None:
+        """Triton was ended to be started with another image: that is no failure."""
+        now_ns = self._clock.monotonic_ns()
+        self._observed = moved(replace(self._observed, run=run), Event.RENEWED, now_ns)
 
     def _troubled(self, error: LotaBotsError) -> None:
         if self._trouble is None or self._trouble.code is not error.code:

@@ -242,3 +242,47 @@ def test_a_slow_taker_holds_the_answer_back(tmp_path: Path) -> None:
         answer.abandon()
 
     run(tmp_path / "s", handler, story)
+
+
+def test_another_triton_at_the_same_path_takes_over_and_what_is_under_way_ends_at_the_old_one(
+    tmp_path: Path,
+) -> None:
+    path, closed = tmp_path / "http.sock", asyncio.Event()
+
+    def named(name: bytes) -> Handler:
+        async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while not reader.at_eof():
+                try:
+                    _, body = await read_request(reader)
+                except asyncio.IncompleteReadError:
+                    break
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n")
+                if body == b"slow":
+                    await taken_over.wait()
+                writer.write(name)
+            if name == b"old":
+                closed.set()
+            writer.close()
+
+        return handler
+
+    taken_over = asyncio.Event()
+
+    async def story(pool: UpstreamPool) -> None:
+        assert await whole(pool) == (200, b"old")  # kept
+        slow = await pool.request("POST", "/v2/x", b"slow", [])
+        after = await asyncio.start_unix_server(named(b"new"), tmp_path / "new.sock")
+        (tmp_path / "new.sock").rename(path)
+        async with asyncio.timeout(5):
+            while await whole(pool) != (200, b"new"):
+                await asyncio.sleep(0)
+        taken_over.set()
+        assert await slow.next_chunk(5) == b"old"
+        assert await slow.next_chunk(5) == b""
+        async with asyncio.timeout(5):
+            while not closed.is_set():  # it is not kept: Triton's exit would wait for it
+                assert (await whole(pool))[0] == 200
+        assert [await whole(pool) for _ in range(3)] == [(200, b"new")] * 3
+        after.close()
+
+    run(path, named(b"old"), story)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,11 +15,13 @@ from lotabotsd.foundation.config import parse
 from lotabotsd.runtime.command import command_line, flags_in_help
 from lotabotsd.runtime.container_specification import (
     SERVER,
+    SOCKETS,
     EngineFacts,
     Settings,
     device_requests,
     entry,
     probe_specification,
+    publication,
     run_spec,
     settings_from,
     specification,
@@ -106,3 +110,44 @@ def test_golden_specification(settings: Settings) -> None:
     golden = Path(__file__).parents[1] / "golden" / "container_specification.json"
     found = specification(settings, "0123456789abcdef", IMAGE, ["tritonserver", "--x"], PLAIN)
     assert found == json.loads(golden.read_text())
+
+
+# -- sockets of a run beside another one
+NAMES_OF_SOCKETS = ("http.sock", "grpc.sock:8001", "metrics.sock")
+
+
+def test_a_run_beside_another_one_has_its_own_sockets_until_they_are_published(
+    settings: Settings, short: Path
+) -> None:
+    (own := short / "0123456789abcdef").mkdir()
+    (left := short / "fedcba9876543210").mkdir()
+    for name in NAMES_OF_SOCKETS:
+        for folder in (short, own):
+            with socket.socket(socket.AF_UNIX) as made:
+                made.bind(str(folder / name))
+
+    def publish(*, alone: bool) -> None:
+        command = publication(own.name, alone=alone)
+        command[2] = command[2].replace(str(SOCKETS), str(short))
+        subprocess.run(command, check=True, timeout=10)
+
+    publish(alone=False)
+    publish(alone=False)  # again changes nothing
+    assert left.exists()
+    (short / "grpc.sock:8001").unlink()  # as the other one's end does
+    publish(alone=True)
+    for name in NAMES_OF_SOCKETS:
+        assert (short / name).samefile(own / name)
+    assert {path.name for path in short.iterdir()} == {*NAMES_OF_SOCKETS, own.name}
+
+
+def test_what_runs_before_triton_clears_what_was_left_when_alone_and_nothing_when_beside() -> None:
+    assert "rm -rf" in entry()[2]
+    assert "rm -rf" not in entry("0123456789abcdef")[2]
+    assert 'mkdir -p "/lotabots/sockets/0123456789abcdef"' in entry("0123456789abcdef")[2]
+
+
+def test_a_run_beside_another_one_listens_in_its_own_directory(settings: Settings) -> None:
+    known = frozenset(OPTIONS)
+    command = command_line(SERVER, run_spec(settings, "0123456789abcdef"), known)
+    assert "--http-address=unix:/lotabots/sockets/0123456789abcdef/http.sock" in command

@@ -16,7 +16,7 @@ import pytest
 from lotabotsd.foundation.config import Config, RuntimeConfig
 from lotabotsd.foundation.errors import Code, LotaBotsError
 from lotabotsd.foundation.sockets import bind_unix
-from lotabotsd.runtime.helper import MAX_CALLERS, serve_helper, serve_host
+from lotabotsd.runtime.helper import MAX_CALLERS, Reloads, serve_helper, serve_host
 from lotabotsd.runtime.helper_client import HelperClient
 from lotabotsd.runtime.messages import MAX_LINE_BYTES, RunFacts
 
@@ -42,6 +42,16 @@ class Host:
     async def stop(self) -> dict[str, Any]:
         self.asked.append("stop")
         return RunFacts("r1", running=False, pid=0, secret="").to_dict()
+
+    async def promote(self) -> dict[str, Any]:
+        self.asked.append("promote")
+        return RUNNING.to_dict()
+
+    async def reload(self, config: Config) -> None:
+        self.asked.append(f"reload {config.runtime.image}")
+
+    async def close(self) -> None:
+        self.asked.append("close")
 
     async def inspect(self) -> dict[str, Any]:
         if self.blocked is not None:
@@ -89,10 +99,11 @@ def test_each_verb_is_answered(short: Path) -> None:
         assert await client.start() == RUNNING
         assert await client.inspect() == RUNNING
         assert await client.logs() == ["one", "two"]
+        assert await client.promote() == RUNNING
         assert not (await client.stop()).running
 
     _, host = serve(short, ask)
-    assert host.asked == ["start", "stop", "stop"]  # the last by the helper's own end
+    assert host.asked == ["start", "promote", "stop", "close"]
 
 
 def test_a_failure_crosses_the_socket_whole(short: Path) -> None:
@@ -112,7 +123,7 @@ def test_another_user_is_refused_and_logged(short: Path, caplog: pytest.LogCaptu
 
     with caplog.at_level(logging.WARNING):
         _, host = serve(short, ask, allowed=frozenset({4_000_000}))
-    assert host.asked == ["stop"]
+    assert host.asked == ["close"]
     (record,) = [record for record in caplog.records if "refused" in record.message]
     assert (vars(record)["peer_uid"], vars(record)["pid"]) == (os.geteuid(), os.getpid())
 
@@ -136,7 +147,7 @@ def test_everything_else_is_refused_and_logged(
     with caplog.at_level(logging.WARNING):
         answer, host = serve(short, ask)
     assert answer["error"]["code"] == "helper_refused"
-    assert host.asked == ["stop"]
+    assert host.asked == ["close"]
     assert any("refused" in record.message for record in caplog.records)
 
 
@@ -153,7 +164,7 @@ def test_two_requests_at_once_are_one_request(short: Path) -> None:
 
     answer, host = serve(short, ask)
     assert answer == {"ok": RUNNING.to_dict()}
-    assert host.asked == ["start", "stop"]  # the stop is the helper's own end
+    assert host.asked == ["start", "close"]
 
 
 def test_too_many_callers_are_turned_away_at_once(short: Path) -> None:
@@ -193,3 +204,36 @@ def test_a_kind_of_runtime_that_is_not_here_is_refused(short: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener, pytest.raises(LotaBotsError) as refused:
         asyncio.run(serve_helper(config, listener, ME, asyncio.Event()))
     assert refused.value.code is Code.CONFIG_INVALID
+
+
+def test_a_configuration_that_is_read_again_reaches_the_runtime_and_a_bad_one_does_not(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    found: list[Config | LotaBotsError] = [
+        Config(runtime=RuntimeConfig(image="sha256:1")),
+        LotaBotsError(Code.CONFIG_INVALID, "runtime.image is no digest"),
+    ]
+
+    def read() -> Config:
+        value = found.pop(0)
+        if isinstance(value, LotaBotsError):
+            raise value
+        return value
+
+    async def story() -> Host:
+        host, reloads = Host(), Reloads(read)
+        reloads.wish()  # before there is a runtime it changes nothing
+        assert len(found) == 2
+        reloads.host = host
+        for left in (1, 0):
+            reloads.wish()
+            reloads.wish()  # one at a time
+            async with asyncio.timeout(5):
+                while len(found) > left:
+                    await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        return host
+
+    host = asyncio.run(story())
+    assert host.asked == ["reload sha256:1"]
+    assert "stays as it was" in caplog.text

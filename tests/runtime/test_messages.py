@@ -15,6 +15,8 @@ from lotabotsd.runtime.messages import (
     ExitFacts,
     ExitKind,
     RunFacts,
+    TrialFacts,
+    TrialKind,
     Verb,
     answer_line,
     error_line,
@@ -26,7 +28,7 @@ from lotabotsd.runtime.messages import (
 
 
 def test_the_verbs_are_frozen() -> None:
-    assert [verb.value for verb in Verb] == ["ensure", "start", "stop", "inspect", "logs"]
+    assert [verb.value for verb in Verb] == ["ensure", "start", "stop", "promote", "inspect", "logs"]
     assert request_line(Verb.START) == b'{"verb":"start"}\n'
 
 
@@ -78,7 +80,9 @@ def test_run_facts_survive_the_way() -> None:
     ended = RunFacts(
         "abc", running=False, pid=0, secret="", exit=ExitFacts(-11, ExitKind.CRASHED, "it crashed")
     )
-    for facts in (NO_RUN, ended, RunFacts("abc", running=True, pid=7, secret="s")):
+    trial = TrialFacts(TrialKind.BESIDE, "sha256:1", "def", "t", "why")
+    tried = RunFacts("abc", running=True, pid=7, secret="s", proven=False, trial=trial)
+    for facts in (NO_RUN, ended, tried, RunFacts("abc", running=True, pid=7, secret="s")):
         assert RunFacts.from_dict(parse_answer(answer_line(facts.to_dict()))) == facts
 
 
@@ -115,6 +119,8 @@ def test_the_last_lines_are_kept_so_that_the_answer_fits() -> None:
 
 def test_run_facts_that_are_damaged_are_errors() -> None:
     value = NO_RUN.to_dict()
+    older = {name: each for name, each in value.items() if name not in ("proven", "trial")}
+    assert RunFacts.from_dict(older) == NO_RUN  # a helper of before
     for damaged in ({}, {**value, "pid": "many"}, {**value, "exit": {"code": 1, "kind": "odd", "text": ""}}):
         with pytest.raises((KeyError, ValueError)):
             RunFacts.from_dict(json.loads(json.dumps(damaged)))

@@ -35,6 +35,7 @@ class EngineInMemory:
         }
         self.containers: dict[str, Container] = {}
         self.specifications: dict[str, dict[str, Any]] = {}
+        self.specifications_by_id: dict[str, dict[str, Any]] = {}
         self.said: dict[str, list[tuple[str, str]]] = {}
         self.signals: list[str] = []
         self.since: list[int] = []
@@ -44,6 +45,12 @@ class EngineInMemory:
         self.slow = threading.Event()
         self.slow.set()
         self.made = 0
+        self.published: list[tuple[str, str]] = []  # container, and the script's last line
+        self.refuses: dict[str, str] = {}  # what the engine says when a container of an image is started
+
+    def add(self, image: str) -> None:
+        """One more image."""
+        self.images[image] = Image(image, (), {}, {})
 
     def facts(self) -> EngineFacts:
         self._here()
@@ -68,11 +75,14 @@ class EngineInMemory:
         self.made += 1
         container_id = f"c{self.made}"
         self.containers[name] = Container(container_id, whole["Labels"], "created", 0, 0, False, "")
-        self.specifications[name] = whole
+        self.specifications[name] = self.specifications_by_id[container_id] = whole
         self.said[container_id] = [(said_at(1), f"  --{option} <text>") for option in OPTIONS]
         return container_id
 
     def start(self, container_id: str) -> None:
+        image = self.specifications_by_id[container_id]["Image"]
+        if (why := self.refuses.get(image)) is not None:
+            raise LotaBotsError(Code.ENGINE_REFUSED, why)
         self.change(container_id, status="running", pid=1000 + self.made)
         name = self._name(container_id)
         if name.endswith("-probe"):
@@ -96,6 +106,14 @@ class EngineInMemory:
 
     def remove(self, container_id: str) -> None:
         del self.containers[self._name(container_id)]
+
+    def rename(self, container_id: str, name: str) -> None:
+        self._here()
+        self.containers[name] = self.containers.pop(self._name(container_id))
+
+    def run_inside(self, container_id: str, command: list[str]) -> None:
+        self._here()
+        self.published.append((container_id, command[2].splitlines()[-1]))
 
     def change(self, container_id: str, **values: Any) -> None:
         name = self._name(container_id)
@@ -130,7 +148,8 @@ stop_timeout_seconds = 1
         self.settings = settings_from(self.config, 990, 991)
 
     def helper(self) -> ContainerRuntime:
-        return ContainerRuntime(self.config, self.engine, self.settings)  # type: ignore[arg-type]
+        settings = replace(self.settings, image=self.config.runtime.image)
+        return ContainerRuntime(self.config, self.engine, settings)  # type: ignore[arg-type]
 
     @property
     def ours(self) -> Container:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "simulators"))
 
 from container_engine import ContainerEngine, cpu_image, require_engine
 from cpu_image import Saved

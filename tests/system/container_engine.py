@@ -149,6 +149,11 @@ class ContainerEngine:
         found: dict[str, Any] = self.client.inspect_container(name)
         return found
 
+    def inspect_image(self, name: str) -> dict[str, Any]:
+        """`docker image inspect`."""
+        found: dict[str, Any] = self.client.inspect_image(name)
+        return found
+
 
 def cpu_image(engine: ContainerEngine) -> Saved:
     """Our image as an archive; built with this engine when there is none of these inputs yet."""
