@@ -13,8 +13,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from container_engine import ContainerEngine, cpu_image, require_engine
-from cpu_image import Saved
 from gate_clients import Key
+from image_build import Saved
 from whole_appliance import Appliance, logs, running_appliance
 
 MAX_BODY_BYTES = 12 << 20  # the largest batch fits
