@@ -30,7 +30,10 @@ class Measurement(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A container image by both of its digests (`sha256:…`); they are different things."""
+    """A container image by both of its digests (`sha256:…`); they are different things.
+
+    One that is not known is empty.
+    """
 
     reference: str
     manifest: str
@@ -46,6 +49,7 @@ class RuntimeEvidence:
     version: str = ""
     image: Image | None = None
     arguments_sha256: str = ""  # hexadecimal
+    gpus: tuple[str, ...] = ()  # by UUID, those that it was given
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +141,15 @@ def _submodule(name: str, content: dict[str, Any], **more: Any) -> Submodule:
 def _runtime(runtime: RuntimeEvidence) -> Submodule:
     content: dict[str, Any] = {"kind": runtime.kind, "running": runtime.running}
     if runtime.image is not None:
+        digests = {"configuration": runtime.image.configuration, "manifest": runtime.image.manifest}
         content["image"] = {
-            "configuration": runtime.image.configuration,
-            "manifest": runtime.image.manifest,
             "reference": runtime.image.reference,
+            **{name: digest for name, digest in digests.items() if digest},
         }
     if runtime.arguments_sha256:
         content["arguments"] = f"sha256:{runtime.arguments_sha256}"
+    if runtime.gpus:
+        content["gpus"] = list(runtime.gpus)
     return _submodule("runtime", content, **software("tritonserver", runtime.version))
 
 

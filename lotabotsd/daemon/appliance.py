@@ -27,6 +27,7 @@ from .models import LiveModels
 from .publishing import Publishing
 from .readiness import ReadyModels
 from .reports import Reports
+from .running_image import RunningImage
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ class Appliance:
     publishing: Publishing
     supervisor: Supervisor
     helper: HelperClient
+    image: RunningImage
     models: LiveModels
     ready: ReadyModels
     gpus: Gpus

@@ -11,12 +11,14 @@ from lotabotsd import __version__
 from lotabotsd.attestation.evidence import (
     Evidence,
     GpuEvidence,
+    Image,
     LicenceEvidence,
     Measurement,
     ModelEvidence,
     RuntimeEvidence,
 )
 from lotabotsd.foundation.clock import NANOSECONDS, Clock
+from lotabotsd.foundation.config import RuntimeConfig
 from lotabotsd.foundation.envelope import MAX_ENVELOPE_BYTES
 from lotabotsd.foundation.errors import LotaBotsError
 from lotabotsd.foundation.files import read_bounded
@@ -26,6 +28,7 @@ from lotabotsd.models.digest import tree_digest
 from lotabotsd.runtime.seen import Seen
 
 from .models import EnabledModel
+from .running_image import candidate_gpus
 
 _SEED = b"lotabots boot seed v1\0"
 Stamp = tuple[tuple[str, int, int, int, int, int], ...]
@@ -55,8 +58,7 @@ class Measurer:
 
 def collect(
     clock: Clock,
-    seen: Seen,
-    kind: str,
+    runtime: RuntimeEvidence,
     models: Sequence[EnabledModel],
     measurer: Measurer,
     licence: LicenceEvidence,
@@ -70,7 +72,7 @@ def collect(
         version=__version__,
         uptime_seconds=clock.monotonic_ns() // NANOSECONDS,
         boot_seed=hashlib.sha256(_SEED + current_boot_id()).digest(),
-        runtime=RuntimeEvidence(kind, running=seen.state in ("loading", "ready"), version=seen.version),
+        runtime=runtime,
         models=tuple(
             ModelEvidence(
                 model.name,
@@ -85,6 +87,18 @@ def collect(
         gpus=gpus,
         gpu_probe=gpu_probe,
         development=development,
+    )
+
+
+def runtime_evidence(config: RuntimeConfig, seen: Seen, image: Image | None) -> RuntimeEvidence:
+    """The inference server as it was seen last; `image` is that of the run in force."""
+    running = seen.state in ("loading", "ready")
+    return RuntimeEvidence(
+        config.kind,
+        running=running,
+        version=seen.version,
+        image=image if running else None,
+        gpus=candidate_gpus(config),
     )
 
 

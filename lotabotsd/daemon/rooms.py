@@ -23,7 +23,7 @@ from lotabotsd.identity.records import Actor, IdentityCaps
 
 from .appliance import Appliance
 from .billing import preview_bill
-from .evidence import Measurer, collect, licence_evidence
+from .evidence import Measurer, collect, licence_evidence, runtime_evidence
 from .listeners import gate_uids
 from .metrics import Metrics
 from .status import models_of, status_of
@@ -102,11 +102,10 @@ class Attester:
     def issue(self, nonce: str | None, audience: str | None) -> Issued:
         """A token about this moment. Raises NONCE_INVALID, VALUE_INVALID, DISK_FULL, FILE_UNWRITABLE."""
         appliance = self._appliance
-        standing = appliance.licence.standing()
+        standing, seen = appliance.licence.standing(), appliance.supervisor.seen
         evidence = collect(
             appliance.clock,
-            appliance.supervisor.seen,
-            appliance.config.runtime.kind,
+            runtime_evidence(appliance.config.runtime, seen, appliance.image.of(seen.run_id)),
             appliance.models(),
             self._measurer,
             licence_evidence(standing, appliance.config.paths.licence),

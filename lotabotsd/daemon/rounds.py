@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from lotabotsd.attestation.evidence import Image
 from lotabotsd.foundation.clock import NANOSECONDS
 from lotabotsd.foundation.errors import LotaBotsError
 from lotabotsd.foundation.sockets import sd_notify, watchdog_seconds
@@ -28,7 +29,8 @@ REPORT_SECONDS = 300.0
 FORGET_SECONDS = 60.0
 VERIFY_SECONDS = 6 * 3_600.0  # a walk reads the whole ledger: some 20 000 rows a second
 WALK_SECONDS = 3_600.0
-Seen = tuple[Standing, tuple[EnabledModel, ...], frozenset[str]]
+Serving = tuple[frozenset[str], Image | None]  # the models that answer, and the image that they run in
+Seen = tuple[Standing, tuple[EnabledModel, ...], Serving]
 
 
 class Rounds:
@@ -60,18 +62,25 @@ class Rounds:
         await asyncio.to_thread(self._appliance.bookkeeping.drain_and_seal)
 
     async def supervise(self) -> None:
-        """Look at Triton and act at most once; tell the gate at once when a model's readiness changed."""
-        before = self._appliance.ready()
-        await self._appliance.supervisor.one_round()
-        if self._appliance.ready() != before:
+        """Look at Triton and act at most once; tell the gate at once when what serves changed.
+
+        Which image it is, is asked before the models of a new run are loaded.
+        """
+        before = self._serving()
+        await self._appliance.image.look(await self._appliance.supervisor.one_round())
+        if self._serving() != before:
             await asyncio.to_thread(self._appliance.publishing.publish)
+
+    def _serving(self) -> Serving:
+        run_id = self._appliance.supervisor.seen.run_id
+        return self._appliance.ready(), self._appliance.image.of(run_id)
 
     async def keep_policy(self) -> None:
         """Publish where the licence's standing changed by itself, and serve as many models as it allows."""
         standing = await asyncio.to_thread(self._appliance.licence.standing)
         if await asyncio.to_thread(self._appliance.models.allow, standing.models_live):
             self._appliance.supervisor.want(wanted_of(self._appliance.models()))
-        seen = (standing, self._appliance.models(), self._appliance.ready())
+        seen = (standing, self._appliance.models(), self._serving())
         if seen != self._published:
             published = await asyncio.to_thread(self._appliance.publishing.publish)
             self._published = seen

@@ -49,6 +49,7 @@ from .models import LiveModels, wanted_of
 from .publishing import Publishing
 from .readiness import ReadyModels, published_ready
 from .reports import Reports, pseudonym_secret
+from .running_image import RunningImage, receipt_gpus, receipt_image
 from .timetable import rule_of
 
 log = logging.getLogger("lotabots.daemon")
@@ -155,7 +156,14 @@ def _open(config: Config, clock: Clock, opened: ExitStack) -> Appliance:
     ready = ReadyModels(lambda: supervisor.seen, supervisor.ready_models, models)
     appliance_id = appliance_id_in(config.paths.state)
     issuer = _issuer(config, keyset, clock)
-    source = _policy_source(stores, models, ready, issuer, appliance_id)
+    image = RunningImage(helper.ensure, clock)
+
+    def instance() -> InstanceFacts:
+        running = receipt_image(image.of(supervisor.seen.run_id))
+        gpus = receipt_gpus(config.runtime)
+        return InstanceFacts(appliance_id, __version__, issuer.ueid, image=running, gpus=gpus)
+
+    source = _policy_source(stores, models, ready, issuer, instance)
     return Appliance(
         config=config,
         clock=clock,
@@ -174,6 +182,7 @@ def _open(config: Config, clock: Clock, opened: ExitStack) -> Appliance:
         publishing=Publishing(source, publisher, clock),
         supervisor=supervisor,
         helper=helper,
+        image=image,
         models=models,
         ready=ready,
         gpus=gpus,
@@ -185,7 +194,11 @@ def _open(config: Config, clock: Clock, opened: ExitStack) -> Appliance:
 
 
 def _policy_source(
-    stores: _Stores, models: LiveModels, ready: ReadyModels, issuer: Issuer, appliance_id: str
+    stores: _Stores,
+    models: LiveModels,
+    ready: ReadyModels,
+    issuer: Issuer,
+    instance: Callable[[], InstanceFacts],
 ) -> Callable[[], PolicySource]:
     """What the policy is made of, looked up anew for each publication."""
 
@@ -196,7 +209,7 @@ def _policy_source(
             standing=stores.licence.standing().to_dict(),
             models=[replace(m.facts, ready=m.name in names) for m in models() if m.facts is not None],
             jwks=issuer.jwks,
-            instance=InstanceFacts(appliance_id, __version__, issuer.ueid),
+            instance=instance(),
             token_hash=issuer.last,
         )
 

@@ -133,9 +133,9 @@ class Receipts:
 
     def _stated(self, wish: Wish, about: About, measured: Measured, record: int, gate_us: int) -> Stated:
         policy = self._policy
-        standing, facts = policy.standing(), about.facts
+        standing, instance, facts = policy.standing(), policy.instance(), about.facts
         return Stated(
-            issuer=policy.instance().ueid,
+            issuer=instance.ueid,
             receipt_id=about.receipt_id,
             issued_at=self._clock.wall_ns() // NANOSECONDS,
             nonce=wish.nonce,
@@ -158,6 +158,8 @@ class Receipts:
             key_id=about.key_id,
             gate_us=gate_us,
             upstream_us=wish.upstream_us,
+            image=instance.image,
+            gpus=instance.gpus,
         )
 
 

@@ -71,6 +71,8 @@ class InstanceFacts:
     release: str
     ueid: str = ""  # the name that tokens and receipts are issued under
     caps: Mapping[str, int] = field(default_factory=dict)  # named bounds, as in {"in_flight": 16}
+    image: str = ""  # of the inference server that runs, `sha256:…`; empty: none, or not known
+    gpus: tuple[str, ...] = ()  # those that may run a request
 
     def to_dict(self) -> dict[str, Any]:
         """The shape that `from_dict` reads."""
@@ -79,9 +81,18 @@ class InstanceFacts:
             "release": self.release,
             "ueid": self.ueid,
             "caps": dict(self.caps),
+            "image": self.image,
+            "gpus": list(self.gpus),
         }
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> InstanceFacts:
-        """Raises KeyError when a field is missing."""
-        return cls(str(value["appliance_id"]), str(value["release"]), str(value["ueid"]), dict(value["caps"]))
+        """Raises KeyError when a field is missing; a daemon of before wrote neither image nor GPUs."""
+        return cls(
+            str(value["appliance_id"]),
+            str(value["release"]),
+            str(value["ueid"]),
+            dict(value["caps"]),
+            str(value.get("image", "")),
+            tuple(str(gpu) for gpu in value.get("gpus", ())),
+        )

@@ -19,6 +19,7 @@ SHELL = (
     "scripts/gpu-check",
     ".ci/run",
     "installer/compose/build-cpu-image",
+    "installer/compose/build-images",
 )
 TAKES_OPTIONS = (
     "scripts/demo",

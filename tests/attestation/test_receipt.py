@@ -16,6 +16,22 @@ from lotabotsd.attestation.verify import verify_receipt
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "receipt"
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+GPUS = tuple(f"GPU-00000000-1111-2222-3333-{number:012d}" for number in range(8))  # as many as are named
+LONGEST = {  # what the gate's routes let through
+    "image": "sha256:" + "0" * 64,
+    "gpus": GPUS,
+    "model": "m" * 128,
+    "version": "9" * 9,
+    "path": f"/v2/models/{'m' * 128}/versions/{'9' * 9}/generate_stream",
+    "nonce": "n" * 88,
+    "licence_id": "lic_0123456789abcdef",
+    "tier": "enterprise",
+    "outcome": "refused_concurrency",
+    "epoch": 2**64 - 1,
+    "record": 2**53,
+    "gate_us": 600_000_000,
+    "upstream_us": 600_000_000,
+}
 
 
 def body(name: str) -> Body:
@@ -64,10 +80,11 @@ def test_the_frozen_receipt_is_what_the_gate_issues() -> None:
         {"nonce": "n" * 22, "token_hash": "", "upstream_us": None},
         {"version": "", "digest": ""},
         {"licence_id": "lic_0123456789abcdef", "tier": "pro", "development": False},
-        {"image": "sha256:" + "0" * 64, "gpus": tuple(f"GPU-{n:032x}" for n in range(16))},
+        {"image": "sha256:" + "0" * 64, "gpus": GPUS},
+        LONGEST,
         {"status": 429, "outcome": "refused_rate", "model": "m" * 128, "path": "/" + "p" * 511},
     ],
-    ids=["golden", "nonce", "no model facts", "licence", "container", "long refusal"],
+    ids=["golden", "nonce", "no model facts", "licence", "container", "longest", "long refusal"],
 )
 @pytest.mark.parametrize("algorithm", ["EdDSA", "Ed25519"])
 def test_whatever_is_stated_the_verifier_accepts(changes: dict[str, Any], algorithm: str) -> None:
@@ -96,6 +113,12 @@ def test_what_is_not_known_is_left_out() -> None:
 def test_a_receipt_that_could_not_travel_is_not_signed() -> None:
     with pytest.raises(ValueError, match="3072 are allowed"):
         ReceiptSigner(KEY).sign(stated(gpus=("g" * 64,) * 40))
+
+
+def test_the_longest_one_may_hide_its_bodies_too() -> None:
+    hidden = Body(2**30, f"hmac-sha256:{'0' * 64}")
+    text = ReceiptSigner(KEY, "Ed25519").sign(stated(**LONGEST, request=hidden, response=hidden))
+    assert len(text) <= MAX_RECEIPT_BYTES
 
 
 def test_only_the_two_names_of_the_algorithm_are_known() -> None:

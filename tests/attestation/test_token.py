@@ -206,6 +206,18 @@ def test_a_container_is_named_by_both_digests(evidence: Evidence) -> None:
     assert "swversion" not in found, "a server that does not run has no version"
 
 
+def test_a_digest_that_is_not_known_is_left_out_and_candidates_are_named(evidence: Evidence) -> None:
+    image = Image("sha256:bb", "", "sha256:bb")
+    runtime = RuntimeEvidence("container", running=True, image=image, gpus=("GPU-1", "GPU-2"))
+    found = submodules(replace(evidence, runtime=runtime))["runtime"]
+    assert found["x-lotabots-runtime"] == {
+        "kind": "container",
+        "running": True,
+        "image": {"reference": "sha256:bb", "configuration": "sha256:bb"},
+        "gpus": ["GPU-1", "GPU-2"],
+    }
+
+
 def test_an_installed_licence_comes_with_the_vendors_signature(evidence: Evidence) -> None:
     licence = LicenceEvidence("valid", "pro", "lic_1", expires_at=7, envelope=b'{"payload":""}')
     assert submodules(replace(evidence, licence=licence))["licence"]["x-lotabots-licence"] == {

@@ -93,15 +93,14 @@ class Rig:
     keys: list[KeyRecord] = field(default_factory=list)
     models: tuple[ModelFacts, ...] = (MODEL, PAGES)
     standing: dict[str, Any] = field(default_factory=dict)
+    instance: InstanceFacts = InstanceFacts("apl_test", "0", UEID)  # noqa: RUF009 - frozen
     worker: Worker | None = None
     ended: int | None = None  # what the worker's program would exit with
     port: int = 0
 
     def publish(self) -> None:
         """Make policy.db say what the rig says, and tell the table."""
-        source = PolicySource(
-            self.keys, self.standing, self.models, {"keys": []}, InstanceFacts("apl_test", "0", UEID)
-        )
+        source = PolicySource(self.keys, self.standing, self.models, {"keys": []}, self.instance)
         published = self.publisher.publish(source, SystemClock().wall_ns())
         paths = self.config.paths
         if not paths.limits_table.exists():

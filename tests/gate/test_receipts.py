@@ -9,14 +9,17 @@ import hashlib
 import hmac
 import json
 import os
+import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from lotabotsd.attestation.receipt import key_hash
+from lotabotsd.attestation.verify import verify_receipt
 from lotabotsd.foundation.clock import SystemClock
-from lotabotsd.foundation.keys import load_key
+from lotabotsd.foundation.keys import jwk, load_key, raw_public, thumbprint
 from lotabotsd.identity.limits_values import ScopeLimits
 from lotabotsd.models.facts import ModelFacts, TensorFact
 from lotabotsd.usage.drain import Drainer
@@ -99,6 +102,26 @@ def test_an_answer_takes_its_receipt_along(rig: Any) -> None:
     assert claims["jti"].replace("-", "") == found.request_id.hex()
     assert (found.key_id, found.organisation_id) == ("K" * 12, "org_a")
     assert rig.outcomes() == {"served": 1}
+
+
+def test_it_names_the_image_and_the_candidate_gpus_in_force(rig: Any) -> None:
+    image, gpus = f"sha256:{'ef' * 32}", ("GPU-1", "GPU-2")
+
+    async def story() -> None:
+        content = opened(rig, (await rig.infer(headers=ASKED)).headers["lotabots-receipt"])
+        assert not {"image", "gpus"} & set(content["x-lotabots-receipt"])
+        rig.instance = replace(rig.instance, image=image, gpus=gpus)
+        rig.publish()
+        receipt = (await rig.infer(headers=ASKED)).headers["lotabots-receipt"]
+        content = opened(rig, receipt)["x-lotabots-receipt"]
+        assert (content["image"], tuple(content["gpus"])) == (image, gpus)
+        raw = raw_public(load_key(rig.config.paths.receipt_key, shared=True))
+        named = {**jwk(raw), "kid": thumbprint(raw), "use": "sig", "x-lotabots-role": "receipt"}
+        verdict = verify_receipt(receipt, {"keys": [named]}, now=int(time.time()), request=INFER)
+        assert verdict.valid, [check for check in verdict.checks if check.passed is False]
+        assert "which GPU ran it: those named are candidates" in verdict.not_established
+
+    play(rig, story)
 
 
 def test_nobody_who_did_not_ask_gets_one(rig: Any) -> None:

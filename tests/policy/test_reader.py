@@ -16,6 +16,7 @@ from lotabotsd.identity.records import KeyRecord
 from lotabotsd.limits.scope import Scope
 from lotabotsd.models.facts import ModelFacts
 from lotabotsd.policy.compile import PolicySource
+from lotabotsd.policy.grant import InstanceFacts
 from lotabotsd.policy.publish import Publisher
 from lotabotsd.policy.reader import UNKNOWN_CACHED, PolicyReader
 
@@ -89,10 +90,23 @@ def test_the_facts_are_read_as_they_were_published(
     assert reader.token_hash() == "ff00"
     assert reader.instance().appliance_id == "apl_1"
     assert reader.instance().caps == {"in_flight": 16}
+    assert (reader.instance().image, reader.instance().gpus) == ("", ())
     standing = reader.standing()
     assert (standing.state, standing.tier, standing.customer) == ("valid", "pro", "Acme")
     assert standing.features == {"oidc", "audit_export"}
     assert standing.lease_until_ns == NOW + 3_600 * SECOND
+
+
+def test_another_image_is_another_generation_and_a_daemon_of_before_named_none(
+    publisher: Publisher, reader: PolicyReader, source: MakeSource
+) -> None:
+    before = publisher.publish(source(), NOW).generation
+    facts = InstanceFacts("apl_1", "0.1.0", "", {}, f"sha256:{'ab' * 32}", ("GPU-1", "GPU-2"))
+    assert publisher.publish(source(instance=facts), NOW).generation == before + 1
+    reader.open()
+    assert reader.instance() == facts
+    old = {"appliance_id": "apl_1", "release": "0.1.0", "ueid": "", "caps": {}}
+    assert InstanceFacts.from_dict(old) == InstanceFacts("apl_1", "0.1.0")
 
 
 def test_an_unknown_key_has_no_grant(publisher: Publisher, reader: PolicyReader, source: MakeSource) -> None:

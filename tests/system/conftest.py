@@ -14,8 +14,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "simulators"))
 
 from container_engine import ContainerEngine, cpu_image, require_engine
-from cpu_image import Saved
 from gate_clients import Key
+from image_build import Saved
 from whole_appliance import Appliance, logs, running_appliance
 
 MAX_BODY_BYTES = 12 << 20  # the largest batch fits

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from container_engine import ContainerEngine
-from cpu_image import Saved
 from embedded_bench import Bench
+from image_build import Saved
 from whole_appliance import ROOT, wait_for
 
 from lotabotsd.foundation.errors import Code, LotaBotsError

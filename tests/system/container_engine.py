@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -28,7 +28,8 @@ from whole_appliance import ROOT, wait_for
 
 sys.path.insert(0, str(ROOT / "installer" / "compose"))
 
-from cpu_image import Saved, build, inputs_digest, save
+from cpu_image import build, inputs_digest
+from image_build import Saved, save
 
 CACHE = ROOT / ".cache" / "cpu-image"
 TOOLS = {"dockerd": "docker.io", "debootstrap": "debootstrap"}
@@ -135,6 +136,8 @@ class ContainerEngine:
         if self._process.poll() is None:
             for found in self.client.containers(all=True):
                 self.client.remove_container(found["Id"], force=True)
+            for network in self.client.networks(filters={"driver": "bridge"}):
+                self.client.remove_network(network["Id"])
         for process in (self._process, self._containers):
             if process is not None and process.poll() is None:
                 process.send_signal(signal.SIGTERM)
@@ -157,16 +160,25 @@ class ContainerEngine:
 
 def cpu_image(engine: ContainerEngine) -> Saved:
     """Our image as an archive; built with this engine when there is none of these inputs yet."""
-    CACHE.mkdir(parents=True, exist_ok=True)
-    key = inputs_digest()[:16]
-    archive, facts = CACHE / f"{key}.tar", CACHE / f"{key}.json"
-    with _locked(CACHE / "lock"):
+    client = engine.client
+    client.timeout = 600
+    return kept(CACHE, inputs_digest(), engine, lambda: build(client, CACHE / "packages"))
+
+
+def kept(cache: Path, inputs: str, engine: ContainerEngine, make: Callable[[], str]) -> Saved:
+    """The archive of an image that is made from these inputs, out of the cache or made now.
+
+    `make` gives the id of an image in the engine, which does not keep it.
+    """
+    cache.mkdir(parents=True, exist_ok=True)
+    archive, facts = cache / f"{inputs[:16]}.tar", cache / f"{inputs[:16]}.json"
+    with _locked(cache / "lock"):
         if not (archive.is_file() and facts.is_file()):
-            for old in (*CACHE.glob("*.tar*"), *CACHE.glob("*.json")):
+            for old in (*cache.glob("*.tar*"), *cache.glob("*.json")):
                 old.unlink()  # of other inputs, or left half made
+            image = make()
             client = engine.client
             client.timeout = 600
-            image = build(client, CACHE / "packages")
             saved = save(client, image, archive)
             facts.write_text(json.dumps({**asdict(saved), "archive": archive.name}))
             client.remove_image(image, force=True)  # the tests load it from the archive

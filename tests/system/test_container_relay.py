@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from container_bench import GATE_GROUP, ContainerBench
 from container_engine import ContainerEngine
-from cpu_image import Saved
 from embedded_bench import request_of, scores, turned, until
+from image_build import Saved
 from whole_appliance import MODEL
 
 from lotabotsd.foundation.clock import NANOSECONDS

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from container_bench import GATE_GROUP, USER, ContainerBench
 from container_engine import ContainerEngine
-from cpu_image import Saved
 from embedded_bench import request_of, scores, turned, until
+from image_build import Saved
 from whole_appliance import MODEL, wait_for
 
 from lotabotsd.foundation.clock import NANOSECONDS
