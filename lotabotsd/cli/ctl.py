@@ -10,7 +10,7 @@ import click
 
 from lotabotsd import __version__
 
-from .commands import attest, audit, gpus, identity, keys, licence, models, status, usage
+from .commands import attest, audit, gpus, identity, keys, ledger, licence, models, status, usage
 from .control_client import DEFAULT_SOCKET, SOCKET_VARIABLE, ControlClient
 from .failures import run
 from .session import Session
@@ -41,7 +41,7 @@ for command in (
     keys.key,
     licence.licence,
     usage.usage,
-    usage.ledger,
+    ledger.ledger,
     models.model,
     gpus.gpu,
     attest.attest,

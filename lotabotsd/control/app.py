@@ -11,7 +11,18 @@ from .door import Door
 from .once import Once
 from .problems import add_handlers
 from .rooms import Rooms
-from .routes import appliance, attest, audit, keys, ledger, licence, members, organisations, usage
+from .routes import (
+    acknowledgements,
+    appliance,
+    attest,
+    audit,
+    keys,
+    ledger,
+    licence,
+    members,
+    organisations,
+    usage,
+)
 
 PREFIX = "/control/v1"
 
@@ -34,6 +45,7 @@ def control_api(rooms: Rooms) -> FastAPI:
         keys.routes(rooms, once),
         licence.routes(rooms),
         usage.routes(rooms),
+        acknowledgements.routes(rooms),
         ledger.routes(rooms),
         attest.routes(rooms),
         audit.routes(rooms),

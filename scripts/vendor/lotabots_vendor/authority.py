@@ -45,14 +45,21 @@ class Authority:
 
     def sign_licence(self, body: bytes, at: datetime) -> Envelope:
         """A licence signed by the issuing key. Raises SIGNER_UNKNOWN when it may not sign at that moment."""
+        return self._sign(PayloadType.LICENCE, Use.LICENCE, body, at)
+
+    def sign_acknowledgement(self, body: bytes, at: datetime) -> Envelope:
+        """An acknowledgement signed by the issuing key. Raises SIGNER_UNKNOWN as `sign_licence`."""
+        return self._sign(PayloadType.ACKNOWLEDGEMENT, Use.ACKNOWLEDGEMENT, body, at)
+
+    def _sign(self, payload_type: PayloadType, use: Use, body: bytes, at: datetime) -> Envelope:
         signer = thumbprint(raw_public(self.issuing))
-        if signer not in self.keyring.trusted_keys(Use.LICENCE, at):
+        if signer not in self.keyring.trusted_keys(use, at):
             raise LotaBotsError(
                 Code.SIGNER_UNKNOWN,
                 f"the keyring does not trust {signer} on {at:%Y-%m-%d}",
                 hint="make a new issuing key: lotabots-vendor keyring rotate",
             )
-        return sign(PayloadType.LICENCE, body, [self.issuing])
+        return sign(payload_type, body, [self.issuing])
 
 
 def create(directory: Path, passphrase: bytes, now: datetime, days: int) -> Anchors:

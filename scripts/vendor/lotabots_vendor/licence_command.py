@@ -97,7 +97,7 @@ def issue(
     **asked: Any,
 ) -> None:
     """Issue a licence: the tier's values, with those given here in their place."""
-    authority = _authority(directory, development, passphrase_file)
+    authority = authority_of(directory, development, passphrase_file)
     now = desk.now()
     order = _order(asked, now, Kind.DEVELOPMENT if authority.development else Kind.PAID)
     if output is not None and output.exists():
@@ -110,7 +110,7 @@ def issue(
         body = licence_body(order, licence_id=new_id("lic"), sequence=sequence, issued_at=now)
         envelope = authority.sign_licence(body, now)
         records.add_licence(parse_licence(body), envelope.to_json())
-        text = _spelled(envelope, form)
+        text = spelled(envelope, form)
         if output is not None:
             write_atomically(output, text.encode(), mode=0o640)
     records.close()
@@ -170,7 +170,8 @@ def issued_claims(records: Records, licence_id: str) -> dict[str, Any] | None:
     return to_claims(parse_licence(parse_envelope(envelope).body)) if envelope else None
 
 
-def _authority(directory: Path | None, development: bool, passphrase: Path | None) -> Authority:
+def authority_of(directory: Path | None, development: bool, passphrase: Path | None) -> Authority:
+    """Whoever signs: the directory's authority, or the published one."""
     if development:
         return development_authority()
     if directory is None:
@@ -231,7 +232,8 @@ def _fingerprint(bind: tuple[str, ...], match: Match) -> Fingerprint | None:
     return Fingerprint(tuple(sorted(dict(pairs_found).items())), match)
 
 
-def _spelled(envelope: Envelope, form: str) -> str:
+def spelled(envelope: Envelope, form: str) -> str:
+    """A document in one of its three forms."""
     if form == "json":
         return envelope.to_json().decode()
     return armour(envelope) if form == "armour" else one_line(envelope) + "\n"
