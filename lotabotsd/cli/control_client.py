@@ -12,6 +12,7 @@ from urllib.parse import quote, urlencode
 
 from lotabotsd.foundation.errors import Code, LotaBotsError
 
+PATIENT_SECONDS = 3_600.0  # for what walks the whole ledger before it answers
 DEFAULT_SOCKET = Path("/run/lotabots/control/control.sock")
 SOCKET_VARIABLE = "LOTABOTS_CONTROL_SOCKET"
 MAX_ANSWER_BYTES = 256 * 1024 * 1024
@@ -24,6 +25,10 @@ class ControlClient:
     def __init__(self, path: Path, *, timeout_seconds: float = 60.0) -> None:
         self._path = path
         self._timeout_seconds = timeout_seconds
+
+    def patient(self) -> ControlClient:
+        """The same, waiting an hour for an answer."""
+        return ControlClient(self._path, timeout_seconds=PATIENT_SECONDS)
 
     def get(self, *parts: str, **query: str | int | None) -> Any:
         """The JSON at `/control/v1/PART/PART?QUERY`; parts are quoted, queries of None left out."""

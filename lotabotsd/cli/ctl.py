@@ -10,7 +10,20 @@ import click
 
 from lotabotsd import __version__
 
-from .commands import attest, audit, bill, gpus, identity, keys, licence, models, status, teams, usage
+from .commands import (
+    attest,
+    audit,
+    bill,
+    gpus,
+    identity,
+    keys,
+    ledger,
+    licence,
+    models,
+    status,
+    teams,
+    usage,
+)
 from .control_client import DEFAULT_SOCKET, SOCKET_VARIABLE, ControlClient
 from .failures import run
 from .session import Session
@@ -42,8 +55,8 @@ for command in (
     keys.key,
     licence.licence,
     usage.usage,
-    usage.ledger,
     bill.bill,
+    ledger.ledger,
     models.model,
     gpus.gpu,
     attest.attest,

@@ -12,6 +12,7 @@ from .once import Once
 from .problems import add_handlers
 from .rooms import Rooms
 from .routes import (
+    acknowledgements,
     appliance,
     attest,
     audit,
@@ -47,6 +48,7 @@ def control_api(rooms: Rooms) -> FastAPI:
         keys.routes(rooms, once),
         licence.routes(rooms),
         usage.routes(rooms),
+        acknowledgements.routes(rooms),
         ledger.routes(rooms),
         bill.routes(rooms),
         attest.routes(rooms),

@@ -9,6 +9,7 @@ from typing import Any
 from lotabotsd.attestation.keyset import Keyset
 from lotabotsd.attestation.request import Issued
 from lotabotsd.foundation.clock import Clock
+from lotabotsd.foundation.errors import LotaBotsError
 from lotabotsd.foundation.sockets import Peer
 from lotabotsd.identity.records import IdentityCaps
 from lotabotsd.identity.store import IdentityStore
@@ -44,6 +45,25 @@ class Spread:
 
 
 @dataclass(frozen=True, slots=True)
+class Walking:
+    """A walk along the ledger: under way at `row` of `last`, ended in verdict or failure, or never begun."""
+
+    running: bool = False
+    row: int = 0
+    last: int = 0
+    verdict: Verdict | None = None
+    failure: LotaBotsError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """What an acknowledgement did, or would do."""
+
+    value: dict[str, Any]  # for answers: report, verdict, reasons, what changed
+    licence: bytes | None  # the renewed licence that came with it
+
+
+@dataclass(frozen=True, slots=True)
 class Rooms:
     """Everything that the routes need. The callables are the daemon's; they raise LotaBotsError."""
 
@@ -53,6 +73,8 @@ class Rooms:
     licence: LicenceStore
     ledger: Ledger
     verify_ledger: Callable[[], Verdict]
+    begin_verification: Callable[[], Walking]
+    verification: Callable[[], Walking]
     keyset: Keyset
     caps: Callable[[], IdentityCaps]
     publish: Callable[[], Spread]  # compile, publish, and wait until the workers applied it
@@ -69,4 +91,9 @@ class Rooms:
     reports: Callable[[], list[dict[str, Any]]]
     report_bytes: Callable[[str], bytes]  # by name; NOT_FOUND
     bill: Callable[[str], Bill]  # of a month (as in 2026-11, or empty: the running one); NOT_FOUND and others
+    look_at_acknowledgement: Callable[[bytes], Acknowledged]  # whether it fits; changes nothing
+    acknowledge: Callable[[bytes], Acknowledged]
+    duty: Callable[[], dict[str, Any]]  # how the usage reports that the licence asks for stand
+    purgeable: Callable[[], dict[str, Any] | None]  # what a purge would take out of the ledger now
+    purge: Callable[[str], dict[str, Any] | None]  # on whose behalf; LEDGER_DAMAGED
     refused: Callable[[Peer, str], None]  # a peer was turned away

@@ -19,6 +19,7 @@ from lotabotsd.runtime.helper_client import HelperClient
 from lotabotsd.runtime.supervisor import Supervisor
 from lotabotsd.usage.ledger import Ledger
 
+from .acknowledging import Acknowledging
 from .bookkeeping import Bookkeeping
 from .gpus import Gpus
 from .health import Health
@@ -56,6 +57,7 @@ class Appliance:
     ready: ReadyModels
     gpus: Gpus
     reports: Reports
+    acknowledging: Acknowledging
     report_rule: CronTrigger
     health: Health
     close: Callable[[], None]

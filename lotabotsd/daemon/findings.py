@@ -9,12 +9,16 @@ from collections.abc import Iterator
 from typing import Any
 
 from lotabotsd.foundation.catalogue import CATALOGUE
-from lotabotsd.foundation.clock import NANOSECONDS
+from lotabotsd.foundation.clock import NANOSECONDS, from_ns, rfc3339
 from lotabotsd.foundation.codes import Code
 
 Status = dict[str, Any]
 Finding = dict[str, str]
 NEARLY_SPENT_PERCENT = 80
+_REPORT = (
+    "send the vendor the reports that lotabotsctl usage reports shows as not acknowledged, and install what "
+    "comes back: lotabotsctl usage acknowledge FILE"
+)
 
 
 def findings_of(status: Status) -> list[Finding]:
@@ -25,6 +29,7 @@ def findings_of(status: Status) -> list[Finding]:
         *_licence(status["licence"]),
         *_gate(status["gate"]),
         *_ledger(status["ledger"]),
+        *_report(status["report"]),
         *_quota(status["usage"]["month"]),
         *_gpus(status["gpus"]),
         *_loops(status["loops"]),
@@ -91,9 +96,10 @@ def _licence(standing: Status) -> Iterator[Finding]:
     }.get(standing["state"])
     renew = "install a renewed licence: lotabotsctl licence install FILE"
     again = "copy the file again and install it: lotabotsctl licence install FILE"
+    fixes = {"licence_unusable": again, "licence_unreported": _REPORT}
     if severity:
         detail = f" ({standing['detail']})" if standing["detail"] else ""
-        fix = again if standing["code"] == "licence_unusable" else renew
+        fix = fixes.get(standing["code"], renew)
         yield _finding(severity, standing["code"], f"{standing['effect']}{detail}", fix)
     if standing["clock_suspect"]:
         yield _finding(
@@ -158,6 +164,19 @@ def _ledger(ledger: Status) -> Iterator[Finding]:
         yield _finding(
             "error", "disk_full", f"only {mebibytes} MiB are free for the ledger", "free disk space"
         )
+
+
+def _report(report: Status) -> Iterator[Finding]:
+    duty = report["duty"]
+    day = rfc3339(from_ns(duty["restricted_at_ns"]))
+    if duty["state"] == "soon":
+        yield _finding("note", "report_soon", duty["effect"], _REPORT)
+    elif duty["state"] == "overdue":
+        message = f"{duty['effect']} until {day}, then the free tier's limits hold"
+        yield _finding("warning", "report_overdue", message, _REPORT)
+    for name in report["rejected"]:
+        hint = "ask the vendor what is to be done; it is not delivered until it is accepted"
+        yield _finding("error", "report_rejected", f"the vendor rejected {name}", hint)
 
 
 def _quota(month: Status) -> Iterator[Finding]:

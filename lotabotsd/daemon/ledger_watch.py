@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+from lotabotsd.control.rooms import Walking
 from lotabotsd.foundation.clock import Clock
 from lotabotsd.foundation.errors import Code, LotaBotsError
 from lotabotsd.usage.ledger import Ledger
@@ -25,8 +28,12 @@ class LedgerWatch:
     def __init__(self, ledger: Ledger, clock: Clock) -> None:
         self._ledger = ledger
         self._clock = clock
-        self._lock = threading.Lock()  # two walks at once would only take twice as long
+        self._lock = threading.RLock()  # two walks at once would only take twice as long
         self._last: Looked | None = None
+        self._stopping = threading.Event()
+        self._asking = threading.Lock()
+        self._walker: threading.Thread | None = None
+        self._walking = Walking()
 
     @property
     def last(self) -> Looked | None:
@@ -34,11 +41,38 @@ class LedgerWatch:
         return self._last
 
     def look(self) -> Verdict:
-        """Walk the whole chain, in constant memory. Raises DATABASE_DAMAGED, FILE_UNREADABLE."""
+        """Walk the whole chain, in constant memory. Raises DATABASE_DAMAGED, FILE_UNREADABLE, DRAINING."""
         with self._lock:
             verdict = self._verdict()
             self._last = Looked(self._clock.wall_ns(), verdict)
             return verdict
+
+    def begin(self) -> Walking:
+        """Walk in the background, where that is not under way; `walking` says how far it is."""
+        with self._asking:
+            if not self._walking.running:
+                self._walking = Walking(running=True)
+                self._walker = threading.Thread(target=self._walk, name="ledger-walk", daemon=True)
+                self._walker.start()
+            return self._walking
+
+    def walking(self) -> Walking:
+        """How far the walk of `begin` is, or how it ended."""
+        return self._walking
+
+    @contextmanager
+    def nobody_walks(self) -> Iterator[None]:
+        """While rows are taken out of the ledger: no walk runs, and none begins."""
+        with self._lock:
+            yield
+
+    def stop(self) -> None:
+        """End walks that are under way, and wait for them: the ledger is closed next."""
+        self._stopping.set()
+        with self._asking:
+            walker = self._walker
+        if walker is not None:
+            walker.join()
 
     def refuse_damage(self) -> None:
         """Walk the chain; raise LEDGER_DAMAGED when a row was changed or removed.
@@ -49,9 +83,24 @@ class LedgerWatch:
         if not check.ok:
             raise LotaBotsError(Code.LEDGER_DAMAGED, check.text)
 
+    def _walk(self) -> None:
+        try:
+            verdict = self.look()
+        except LotaBotsError as failure:
+            self._walking = Walking(failure=failure)
+        else:
+            self._walking = Walking(row=verdict.rows, last=verdict.rows, verdict=verdict)
+
+    def _tell(self, row: int, last: int) -> None:
+        """Called once a page of rows, by whoever walks."""
+        if self._stopping.is_set():
+            raise LotaBotsError(Code.DRAINING, "the walk along the ledger was given up")
+        if threading.current_thread() is self._walker:
+            self._walking = Walking(running=True, row=row, last=last)
+
     def _verdict(self) -> Verdict:
         try:
-            return self._ledger.verify()
+            return self._ledger.verify(self._tell)
         except LotaBotsError as error:
             if error.code is not Code.LEDGER_DAMAGED:
                 raise

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lotabotsd.foundation.clock import NANOSECONDS
+from lotabotsd.licence.reporting import Due
 from lotabotsd.licence.standing import State as LicenceState
 from lotabotsd.limits.counters import Counter
 from lotabotsd.runtime.plan import State as RuntimeState
@@ -231,12 +232,37 @@ def _ledger(status: Status, counts: Counts) -> Iterator[Family]:
         "When the next usage report is due.",
         known(_moment(status["report"]["next_at_ns"])),
     )
+    yield from _report(status["report"])
     yield gauge(
         "lotabots_journal_segments",
         "Journal files that are not yet counted to their end; each worker has one that it writes.",
         known(counts.journal_segments),
     )
     yield gauge("lotabots_disk_free_bytes", "Room on the ledger's disk.", known(ledger["free_bytes"]))
+
+
+def _report(report: Status) -> Iterator[Family]:
+    duty, acknowledged = report["duty"], report["acknowledged"]
+    yield gauge(
+        "lotabots_report_state",
+        "How the duty to report stands: 1 for the state that holds.",
+        one_of("state", list(Due), duty["state"]),
+    )
+    yield gauge(
+        "lotabots_report_due_timestamp_seconds",
+        "By when the vendor must have acknowledged a usage report; absent where none is asked for.",
+        known(_moment(duty["due_at_ns"])),
+    )
+    yield gauge(
+        "lotabots_report_restricted_timestamp_seconds",
+        "When the licence's limits end without an acknowledgement; absent where no report is asked for.",
+        known(_moment(duty["restricted_at_ns"])),
+    )
+    yield gauge(
+        "lotabots_report_acknowledged_timestamp_seconds",
+        "Until when the newest acknowledged usage report reaches; absent before the first.",
+        known(acknowledged["until"] if acknowledged else None),
+    )
 
 
 def _loops(status: Status) -> Iterator[Family]:

@@ -19,6 +19,7 @@ from lotabotsd.foundation.errors import Code, LotaBotsError
 from lotabotsd.foundation.keys import raw_public
 from lotabotsd.identity.store import IdentityStore
 from lotabotsd.licence.store import LicenceStore
+from lotabotsd.usage.acknowledged import list_acknowledgements
 from lotabotsd.usage.ledger import Ledger
 from lotabotsd.usage.outbox import Outbox
 from lotabotsd.usage.report import (
@@ -84,7 +85,7 @@ class Reports:
             if end is None:
                 end = self._ledger.sealed_until
                 self._refuse_nothing_new(end)
-            return [self._shape(frozen) for frozen in self._write(end)]
+            return self._shapes(self._write(end))
 
     def write_due(self, rule: CronTrigger) -> list[dict[str, Any]]:
         """Write the report whose time has come, also one that was missed; nothing when there is none."""
@@ -108,7 +109,7 @@ class Reports:
                 raise
         for frozen in written:
             log.info("usage report written", extra={"report": frozen.file_name})
-        return [self._shape(frozen) for frozen in written]
+        return self._shapes(written)
 
     def preview(self) -> dict[str, Any]:
         """Every part of the report that `export` would write now. Raises REPORT_EMPTY, LEDGER_DAMAGED."""
@@ -128,7 +129,7 @@ class Reports:
 
     def written(self) -> list[dict[str, Any]]:
         """Every report, oldest first."""
-        return [self._shape(frozen) for frozen in list_reports(self._ledger)]
+        return self._shapes(list_reports(self._ledger))
 
     def read(self, name: str) -> bytes:
         """A report's bytes. Raises NOT_FOUND, VALUE_INVALID."""
@@ -179,11 +180,15 @@ class Reports:
         )
 
     def _recorded_from(self) -> datetime | None:
-        for stored in self._ledger.rows(1, 1):
-            return from_ns(stored.row.start * NANOSECONDS)
-        return None
+        began = self._ledger.recorded_from
+        return from_ns(began * NANOSECONDS) if began is not None else None
 
-    def _shape(self, frozen: Frozen) -> dict[str, Any]:
+    def _shapes(self, reports: list[Frozen]) -> list[dict[str, Any]]:
+        """Reports with what the vendor last said of each ("" where nothing)."""
+        said = {found.report: found.verdict.value for found in list_acknowledgements(self._ledger)}
+        return [self._shape(frozen, said.get(frozen.sequence, "")) for frozen in reports]
+
+    def _shape(self, frozen: Frozen, verdict: str) -> dict[str, Any]:
         name = frozen.file_name
         path = self._outbox.path(name) if self._outbox.holds(name) else None
         return {
@@ -193,6 +198,7 @@ class Reports:
             "until": frozen.period_until,
             "state": path.parent.name if path else "missing",
             "path": str(path) if path else "",
+            "verdict": verdict,
         }
 
 

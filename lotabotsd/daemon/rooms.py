@@ -40,6 +40,8 @@ def rooms_of(appliance: Appliance, attester: Attester) -> Rooms:
         licence=appliance.licence,
         ledger=appliance.ledger,
         verify_ledger=appliance.ledger_watch.look,
+        begin_verification=appliance.ledger_watch.begin,
+        verification=appliance.ledger_watch.walking,
         keyset=appliance.keyset,
         caps=lambda: caps_of(appliance),
         publish=appliance.publishing.publish_and_wait,
@@ -56,6 +58,11 @@ def rooms_of(appliance: Appliance, attester: Attester) -> Rooms:
         reports=appliance.reports.written,
         report_bytes=appliance.reports.read,
         bill=lambda month: preview_bill(appliance, month),
+        look_at_acknowledgement=appliance.acknowledging.look,
+        acknowledge=appliance.acknowledging.accept,
+        duty=lambda: appliance.licence.duty().to_dict(),
+        purgeable=appliance.acknowledging.purgeable,
+        purge=appliance.acknowledging.purge,
         refused=Refusals(appliance),
     )
 

@@ -106,7 +106,8 @@ class Rounds:
         await asyncio.to_thread(self._appliance.gpus.look)
 
     async def write_due_report(self) -> None:
-        """Write the usage report whose time has come or was missed."""
+        """Write the usage report whose time has come or was missed; file away what was acknowledged."""
+        await asyncio.to_thread(self._appliance.acknowledging.file_away)
         await asyncio.to_thread(self._appliance.reports.write_due, self._appliance.report_rule)
 
     async def verify_ledger(self) -> None:

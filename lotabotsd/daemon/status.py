@@ -10,6 +10,7 @@ from lotabotsd import __version__
 from lotabotsd.foundation.clock import NANOSECONDS, from_ns, month_window
 from lotabotsd.models.facts import ModelFacts
 from lotabotsd.runtime.seen import Seen, SeenModel
+from lotabotsd.usage.acknowledgement import AckVerdict
 
 from .appliance import Appliance
 from .findings import findings_of
@@ -18,6 +19,7 @@ from .publishing import SILENT_NS
 from .timetable import next_alarm
 
 DAY = 86_400
+ACCEPTED = frozenset(set(AckVerdict) - {AckVerdict.REJECTED})
 _UNKNOWN = SeenModel(name="", status="absent", digest="", refused="", reason="", next_step="")
 
 
@@ -140,6 +142,7 @@ def _ledger(appliance: Appliance) -> dict[str, Any]:
         "damage": damage,
         "incomplete": looked.verdict.completeness.text if looked else "",
         "rows": appliance.ledger.head().sequence,
+        "purged_rows": appliance.ledger.anchor.head.sequence,
         "sealed_until_ns": appliance.ledger.sealed_until * NANOSECONDS,
         "in_flight": appliance.ledger.in_flight(),
         "findings": len(appliance.ledger.findings()),
@@ -152,8 +155,12 @@ def _ledger(appliance: Appliance) -> dict[str, Any]:
 def _report(appliance: Appliance) -> dict[str, Any]:
     written = appliance.reports.written()
     following = next_alarm(appliance.report_rule, from_ns(appliance.clock.wall_ns()))
+    accepted = [report for report in written if report["verdict"] in ACCEPTED]
     return {
         "last": written[-1] if written else None,
+        "acknowledged": accepted[-1] if accepted else None,
+        "rejected": [report["name"] for report in written if report["verdict"] == AckVerdict.REJECTED],
+        "duty": appliance.licence.duty().to_dict(),
         "next_at_ns": int(following.timestamp()) * NANOSECONDS if following else 0,
     }
 

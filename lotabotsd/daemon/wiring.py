@@ -39,6 +39,7 @@ from lotabotsd.usage.drain import Drainer
 from lotabotsd.usage.ledger import Ledger, open_ledger
 from lotabotsd.usage.outbox import Outbox
 
+from .acknowledging import Acknowledging, ReportedAt
 from .appliance import Appliance
 from .bookkeeping import Bookkeeping, keeper_of, settled_in
 from .first_start import refuse_torn_state
@@ -95,6 +96,7 @@ class _Stores:
     ledger_watch: LedgerWatch
     receipts: ReceiptStore
     licence: LicenceStore
+    reported_at: ReportedAt
     bookkeeping: Bookkeeping
 
 
@@ -117,7 +119,10 @@ def _open_stores(config: Config, clock: Clock, opened: ExitStack) -> _Stores:
         keep_most=config.attestation.receipts_keep_most,
     )
     opened.callback(receipts.close)
-    licence = LicenceStore(paths.licence, load_anchors(), clock, components=read_components())
+    reported_at = ReportedAt(ledger)
+    licence = LicenceStore(
+        paths.licence, load_anchors(), clock, components=read_components(), reported_ns=reported_at
+    )
     bookkeeping = Bookkeeping(
         Drainer(
             paths.journal,
@@ -134,8 +139,9 @@ def _open_stores(config: Config, clock: Clock, opened: ExitStack) -> _Stores:
     bookkeeping.drain_and_seal()
     bookkeeping.keep_reserve()
     watch = LedgerWatch(ledger, clock)
+    opened.callback(watch.stop)
     identity = IdentityStore(state, clock, pepper)
-    return _Stores(pepper, identity, ledger, watch, receipts, licence, bookkeeping)
+    return _Stores(pepper, identity, ledger, watch, receipts, licence, reported_at, bookkeeping)
 
 
 def _open(config: Config, clock: Clock, opened: ExitStack) -> Appliance:
@@ -187,6 +193,7 @@ def _open(config: Config, clock: Clock, opened: ExitStack) -> Appliance:
         ready=ready,
         gpus=gpus,
         reports=_reports(config, stores, keyset, clock, appliance_id),
+        acknowledging=_acknowledging(config, stores, clock, appliance_id),
         report_rule=rule,
         health=Health(clock),
         close=lambda: None,
@@ -239,6 +246,19 @@ def _reports(config: Config, stores: _Stores, keyset: Keyset, clock: Clock, appl
         clock,
         appliance_id,
         pseudonym_secret(stores.pepper) if config.report.pseudonyms else None,
+    )
+
+
+def _acknowledging(config: Config, stores: _Stores, clock: Clock, appliance_id: str) -> Acknowledging:
+    return Acknowledging(
+        stores.ledger,
+        stores.ledger_watch,
+        Outbox(config.paths.outbox),
+        stores.licence,
+        stores.reported_at,
+        clock,
+        appliance_id,
+        config.usage.retention_days,
     )
 
 

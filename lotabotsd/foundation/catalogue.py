@@ -182,6 +182,35 @@ CATALOGUE: dict[Code, Entry] = {
         "there is nothing new to report", "wait for new usage, or look with usage show", 409
     ),
     Code.REPORT_OVERLAP: _e("this range was reported before", "use the report written before", 409),
+    Code.REPORT_PURGED: _e(
+        "the rows of this report were purged",
+        "use the file in the outbox, in acknowledged/: it cannot be written again",
+        409,
+    ),
+    Code.ACKNOWLEDGEMENT_INVALID: _e(
+        "the acknowledgement is not valid",
+        "ask the vendor for the acknowledgement again",
+        400,
+        Exit.SIGNATURE,
+    ),
+    Code.ACKNOWLEDGEMENT_ELSEWHERE: _e(
+        "the acknowledgement is for another appliance", "carry it to the appliance that it names", 409
+    ),
+    Code.ACKNOWLEDGEMENT_UNKNOWN: _e(
+        "the acknowledgement is for a report that was not made here",
+        "tell the vendor: this machine was set up anew or restored, or another one uses its name",
+        409,
+    ),
+    Code.ACKNOWLEDGEMENT_MISMATCH: _e(
+        "the acknowledged report is another one than the one made here",
+        "tell the vendor: two machines make reports under one name, or this one was restored",
+        409,
+    ),
+    Code.ACKNOWLEDGEMENT_OLDER: _e(
+        "a newer acknowledgement of this report is here already",
+        "nothing is to be done: the newer one holds",
+        409,
+    ),
     Code.TOKEN_INVALID: _e(
         "the token is not valid", "ask for a new token, and check audience and keys", 400, Exit.SIGNATURE
     ),

@@ -86,6 +86,12 @@ class Code(StrEnum):
     REPORT_INVALID = "report_invalid"
     REPORT_EMPTY = "report_empty"
     REPORT_OVERLAP = "report_overlap"
+    REPORT_PURGED = "report_purged"
+    ACKNOWLEDGEMENT_INVALID = "acknowledgement_invalid"
+    ACKNOWLEDGEMENT_ELSEWHERE = "acknowledgement_elsewhere"
+    ACKNOWLEDGEMENT_UNKNOWN = "acknowledgement_unknown"
+    ACKNOWLEDGEMENT_MISMATCH = "acknowledgement_mismatch"
+    ACKNOWLEDGEMENT_OLDER = "acknowledgement_older"
     TOKEN_INVALID = "token_invalid"  # noqa: S105 - a code, no password
     NONCE_INVALID = "nonce_invalid"
     # stored things

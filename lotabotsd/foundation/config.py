@@ -183,6 +183,7 @@ class UsageConfig:
     segment_bytes: int = key(4 * 1024 * 1024, _between(64 * 1024, 1 << 30))
     drain_seconds: float = key(1.0, _between(0.05, 60))
     reserve_bytes: int = key(16 * 1024 * 1024, _between(0, 1 << 34))
+    retention_days: int = key(400, _between(1, 36_500))
 
 
 @dataclass(frozen=True, slots=True)

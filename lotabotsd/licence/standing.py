@@ -11,6 +11,7 @@ from lotabotsd.foundation.clock import NANOSECONDS, to_ns
 from lotabotsd.foundation.errors import LotaBotsError
 
 from .claims import TIERS, Licence, Tier, burst
+from .reporting import NO_DUTY, Due, Duty
 
 REMINDER_DAYS = (30, 14, 7, 1)
 CLOCK_TOLERANCE_NS = 300 * NANOSECONDS  # a time server may set the clock back by a little
@@ -36,10 +37,11 @@ class Found(StrEnum):
     ELSEWHERE = "elsewhere"  # the fingerprint is another machine's
     TOO_NEW = "too_new"  # this release came out after max_release_date
     EARLY = "early"  # starts_at has not come
+    AFTER_GRACE = "after_grace"
+    UNREPORTED = "unreported"  # no usage report was acknowledged for too long
     RUNNING = "running"
     NEAR_END = "near_end"  # within 30 days of expires_at
     OVER = "over"  # expired, within the days of grace
-    AFTER_GRACE = "after_grace"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,12 @@ TABLE: dict[Found, Row] = {
         "licence_not_yet_valid",
         False,
         "the licence does not start yet: the free tier's limits hold until its first day",
+    ),
+    Found.UNREPORTED: Row(
+        State.RESTRICTED,
+        "licence_unreported",
+        False,
+        "no usage report was acknowledged for too long: the free tier's limits hold until one is",
     ),
     Found.RUNNING: Row(State.VALID, "licence_valid", True, "everything that the licence allows"),
     Found.NEAR_END: Row(
@@ -163,17 +171,19 @@ def judge(
     here: bool = True,
     released_on: date | None = None,
     unusable: LotaBotsError | None = None,
+    duty: Duty = NO_DUTY,
 ) -> Standing:
     """The standing at `now_ns`, or at the clock's floor when the clock is below it.
 
     `here`: the fingerprint, if any, is this machine's. `released_on`: the day of this release, if known.
     `unusable`: why the installed licence could not be read. `development`: the anchors are published ones.
+    `duty`: how the usage reports that it asks for stand at that moment.
     """
     moment_ns = max(now_ns, floor_ns)
     if unusable is not None:
         licence, found = None, Found.UNUSABLE
     else:
-        found = find(licence, moment_ns, here=here, released_on=released_on)
+        found = find(licence, moment_ns, here=here, released_on=released_on, duty=duty)
     row = TABLE[found]
     tier = licence.tier if licence and row.own_limits else Tier.FREE
     terms = licence.terms if licence and row.own_limits else TIERS[Tier.FREE]
@@ -191,7 +201,7 @@ def judge(
         development=development or (licence is not None and licence.kind == "development"),
         clock_suspect=now_ns < floor_ns - CLOCK_TOLERANCE_NS,
         expires_at_ns=to_ns(licence.expires_at) if licence else 0,
-        changes_at_ns=_next_change(licence, moment_ns) if licence else 0,
+        changes_at_ns=_next_change(licence, duty, moment_ns) if licence else 0,
         reminder_days=_reminder(licence, moment_ns) if licence and found is Found.NEAR_END else 0,
         requests_per_minute=terms.requests_per_minute,
         burst=burst(terms.requests_per_minute),
@@ -207,7 +217,14 @@ def judge(
     )
 
 
-def find(licence: Licence | None, moment_ns: int, *, here: bool, released_on: date | None) -> Found:
+def find(
+    licence: Licence | None,
+    moment_ns: int,
+    *,
+    here: bool,
+    released_on: date | None,
+    duty: Duty = NO_DUTY,
+) -> Found:
     """The first line of the table that holds; every period is half-open, its end exclusive."""
     if licence is None:
         return Found.ABSENT
@@ -220,9 +237,13 @@ def find(licence: Licence | None, moment_ns: int, *, here: bool, released_on: da
         return Found.TOO_NEW
     if moment_ns < to_ns(licence.starts_at):
         return Found.EARLY
+    if moment_ns >= to_ns(licence.grace_ends_at):
+        return Found.AFTER_GRACE
+    if duty.state is Due.RESTRICTED:
+        return Found.UNREPORTED
     if moment_ns < expires_ns:
         return Found.NEAR_END if _reminder(licence, moment_ns) else Found.RUNNING
-    return Found.OVER if moment_ns < to_ns(licence.grace_ends_at) else Found.AFTER_GRACE
+    return Found.OVER
 
 
 def _reminder(licence: Licence, moment_ns: int) -> int:
@@ -231,9 +252,10 @@ def _reminder(licence: Licence, moment_ns: int) -> int:
     return min(due, default=0)
 
 
-def _next_change(licence: Licence, moment_ns: int) -> int:
+def _next_change(licence: Licence, duty: Duty, moment_ns: int) -> int:
     moments = [licence.starts_at, licence.expires_at, licence.grace_ends_at]
     moments += [licence.expires_at - timedelta(days=days) for days in REMINDER_DAYS]
     if licence.terminates_at is not None:
         moments.append(licence.terminates_at)
-    return min((to_ns(m) for m in moments if to_ns(m) > moment_ns), default=0)
+    known = [*(to_ns(moment) for moment in moments), duty.restricted_at_ns]
+    return min((moment for moment in known if moment > moment_ns), default=0)

@@ -8,7 +8,7 @@ which a crash between two files leaves a state that is right by itself; doing th
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from .document import Opened, open_licence
 from .fingerprint import matches
 from .keyring import Anchors, Keyring, rotate
 from .memory import Memory, Seen, floor_bytes, memory_bytes, parse_floor, parse_memory
+from .reporting import NO_DUTY, Duty, duty_of
 from .standing import Standing, judge
 
 # An undo, not a way back to a larger licence that was replaced long ago.
@@ -65,13 +66,24 @@ class LicenceStore:
     """The licence directory of one appliance; used by the daemon alone, from any of its threads."""
 
     def __init__(
-        self, directory: Path, anchors: Anchors, clock: Clock, *, components: Mapping[str, str] | None = None
+        self,
+        directory: Path,
+        anchors: Anchors,
+        clock: Clock,
+        *,
+        components: Mapping[str, str] | None = None,
+        reported_ns: Callable[[], int] | None = None,
     ) -> None:
-        """`components` are this machine's fingerprint components (fingerprint.read_components)."""
+        """`components` are this machine's fingerprint components (fingerprint.read_components).
+
+        `reported_ns` says when the vendor last accepted a usage report (nanoseconds since 1970, 0: never); it
+        must not raise. Without it, as for a store with no ledger beside it, there is no duty to report.
+        """
         self._directory = directory
         self._anchors = anchors
         self._clock = clock
         self._components = dict(components or {})
+        self._reported_ns = reported_ns
         self._lock = threading.RLock()
         self._floor_ns = self._written_floor_ns = parse_floor(self._read("clock.json"))
 
@@ -89,7 +101,15 @@ class LicenceStore:
             return judge(
                 None, self._clock.wall_ns(), floor_ns, development=self._anchors.development, unusable=error
             )
-        return self._judge(licence)
+        return self._judge(licence, self._memory().installed_at_ns)
+
+    def duty(self) -> Duty:
+        """How the usage reports that the licence asks for stand now; none for a licence that is unusable."""
+        try:
+            licence = self.current()
+        except LotaBotsError:
+            return NO_DUTY
+        return self._duty(licence, self._memory().installed_at_ns)
 
     def install(self, data: bytes, *, check_only: bool = False) -> Change:
         """Put a licence in place, or only say what it would change.
@@ -99,7 +119,11 @@ class LicenceStore:
         """
         with self._lock:
             opened = open_licence(data, self.keyring())
-            change = Change(self.standing(), self._judge(opened.licence), opened.licence)
+            remembered = self._memory_with_current().with_licence(
+                opened.signer, _seen(opened), self._now_ns()
+            )
+            after = self._judge(opened.licence, remembered.installed_at_ns)
+            change = Change(self.standing(), after, opened.licence)
             self._refuse_unusable(change)
             self._refuse_older(opened)
             if not check_only:
@@ -119,7 +143,8 @@ class LicenceStore:
             if self._now_ns() - memory.installed_at_ns > ROLLBACK_WINDOW_NS:
                 replaced = rfc3339(from_ns(memory.installed_at_ns))
                 raise LotaBotsError(Code.LICENCE_ROLLBACK, f"it was replaced on {replaced}, over 7 days ago")
-            change = Change(self.standing(), self._judge(opened.licence), opened.licence)
+            after = self._judge(opened.licence, memory.installed_at_ns)
+            change = Change(self.standing(), after, opened.licence)
             self._refuse_unusable(change)
             self._write("memory.json", memory_bytes(replace(memory, undone_to=opened.digest)))
             self._write("current.dsse.json", opened.envelope.to_json())
@@ -158,7 +183,13 @@ class LicenceStore:
                 self._write("clock.json", floor_bytes(self._floor_ns))
                 self._written_floor_ns = self._floor_ns
 
-    def _judge(self, licence: Licence | None) -> Standing:
+    def _duty(self, licence: Licence | None, installed_ns: int) -> Duty:
+        if self._reported_ns is None:
+            return NO_DUTY
+        moment_ns = max(self._clock.wall_ns(), self._floor(licence))
+        return duty_of(licence, installed_ns, self._reported_ns(), moment_ns)
+
+    def _judge(self, licence: Licence | None, installed_ns: int) -> Standing:
         bound = licence.fingerprint if licence else None
         built_at = self._anchors.built_at
         return judge(
@@ -168,6 +199,7 @@ class LicenceStore:
             development=self._anchors.development,
             here=bound is None or matches(bound, self._components),
             released_on=built_at.date() if built_at else None,
+            duty=self._duty(licence, installed_ns),
         )
 
     def _floor(self, licence: Licence | None) -> int:

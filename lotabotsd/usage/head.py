@@ -14,17 +14,20 @@ from .windows import Head
 _LIMIT_BYTES = 4_096
 
 
-def remember_head(path: Path, head: Head, hash_at: Callable[[int], bytes]) -> bool:
+def remember_head(path: Path, head: Head, hash_at: Callable[[int], bytes | None]) -> bool:
     """Write the head file; False, and nothing written, when it knows a history that the ledger does not.
 
-    `hash_at` gives the ledger's hash of an earlier row. An unreadable file is written anew.
+    `hash_at` gives the ledger's hash of an earlier row, None for one that was purged: it contradicts nothing.
+    An unreadable file is written anew.
     Raises DISK_FULL, FILE_UNWRITABLE, LEDGER_DAMAGED.
     """
     try:
         known = read_head(path)
     except LotaBotsError:
         known = None
-    if known is not None and (known.sequence > head.sequence or hash_at(known.sequence) != known.hash):
+    if known is not None and known.sequence > head.sequence:
+        return False
+    if known is not None and hash_at(known.sequence) not in (None, known.hash):
         return False
     if known != head:
         document = {"format": 1, "hash": head.hash.hex(), "sequence": head.sequence}

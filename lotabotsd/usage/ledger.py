@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ from .batch import HARMLESS, Batch, Cursor, Finding, FindingKind, Pairing, Recor
 from .head import read_head, remember_head
 from .schema import APPLICATION_ID, MIGRATIONS
 from .tables import UsageRow
-from .verification import Check, Fault, StoredRow, Verdict, Witness, verdict_on
+from .verification import Anchor, Check, Fault, StoredRow, Verdict, Witness, verdict_on
 from .windows import CLOCK_TOLERANCE_SECONDS, Head, hour_of, rows_of_span, spans_to_seal
 
 if TYPE_CHECKING:
@@ -211,14 +211,17 @@ class Ledger:
         with self.reading() as connection:
             return int(connection.execute("SELECT count(*) FROM open_requests").fetchone()[0])
 
-    def verify(self) -> Verdict:
-        """Check the whole chain, streaming, against the head file and the newest report."""
+    def verify(self, progress: Callable[[int, int], None] = lambda done, last: None) -> Verdict:
+        """Check the whole chain in one pass, against head file, newest report and acknowledgements.
+
+        `progress` is told now and then which row was reached and which is the last; what it raises ends the
+        walk.
+        """
         with self.reading() as connection:
-            began = int(connection.execute("SELECT began FROM state").fetchone()[0])
-            reported = connection.execute(
-                "SELECT last, head FROM reports ORDER BY sequence DESC LIMIT 1"
-            ).fetchone()
-        witnesses = [Witness("the newest report", Head(*reported))] if reported else []
+            anchor = tables.read_anchor(connection)
+            witnesses = _witnesses(connection)
+            vouched = anchor.head.sequence == 0 or tables.was_accepted(connection, anchor.head)
+            last = tables.read_head_row(connection).sequence
         unreadable = ""
         try:
             remembered = read_head(self._head_path) if self._head_path is not None else None
@@ -227,12 +230,29 @@ class Ledger:
         if remembered is not None:
             witnesses.append(Witness("the head file", remembered))
         findings = [r.finding for r in self.findings() if not self._was_read_since(r.finding)]
-        verdict = verdict_on(self.rows, began, witnesses, findings)
+        rows = _telling(self.rows(anchor.head.sequence + 1), last, progress)
+        verdict = verdict_on(rows, anchor, witnesses, findings)
+        if not vouched and verdict.integrity.ok:
+            detail = "the purge before it ends where no acknowledged report does"
+            verdict = replace(verdict, integrity=Check(Fault.FORKED, anchor.head.sequence + 1, detail))
         if unreadable and verdict.completeness.ok:
             detail = f"{unreadable}: a cut tail would not show"
-            missing = Check(Fault.TAIL_TRUNCATED, verdict.rows, detail)
-            return Verdict(verdict.integrity, missing, verdict.rows, verdict.head)
+            verdict = replace(verdict, completeness=Check(Fault.TAIL_TRUNCATED, verdict.rows, detail))
         return verdict
+
+    @property
+    def anchor(self) -> Anchor:
+        """Where the chain begins: behind what was purged."""
+        with self.reading() as connection:
+            return tables.read_anchor(connection)
+
+    @property
+    def recorded_from(self) -> int | None:
+        """Unix seconds: where the rows that are here begin; None while nothing was sealed."""
+        with self.reading() as connection:
+            if tables.read_head_row(connection).sequence == 0:
+                return None
+            return tables.read_anchor(connection).until
 
     def _was_read_since(self, finding: Finding) -> bool:
         """Whether a segment that the disk or its permissions refused could be read later."""
@@ -243,6 +263,28 @@ class Ledger:
 
     def _now(self) -> int:
         return self._clock.wall_ns() // NANOSECONDS
+
+
+def _witnesses(connection: sqlite3.Connection) -> list[Witness]:
+    """The newest report and the newest acknowledgement: both know a row."""
+    reported = connection.execute("SELECT last, head FROM reports ORDER BY sequence DESC LIMIT 1").fetchone()
+    acknowledged = connection.execute(
+        "SELECT reports.last, acknowledgements.head FROM acknowledgements "
+        "JOIN reports ON reports.sequence = acknowledgements.report "
+        "WHERE verdict <> 'rejected' ORDER BY report DESC LIMIT 1"
+    ).fetchone()
+    named = (("the newest report", reported), ("the newest acknowledgement", acknowledged))
+    return [Witness(name, Head(*found)) for name, found in named if found]
+
+
+def _telling(
+    rows: Iterator[StoredRow], last: int, progress: Callable[[int, int], None]
+) -> Iterator[StoredRow]:
+    """The same rows, telling how far they are once a page."""
+    for stored in rows:
+        yield stored
+        if stored.row.sequence % _PAGE == 0:
+            progress(stored.row.sequence, last)
 
 
 def _sealed_until(connection: sqlite3.Connection) -> int:

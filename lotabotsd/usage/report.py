@@ -36,7 +36,9 @@ __all__ = [
     "build_report",
     "check_report",
     "export_report",
+    "find_report",
     "freeze",
+    "is_purged",
     "latest_report",
     "list_reports",
     "preview",
@@ -92,8 +94,8 @@ def preview(ledger: Ledger, until: int, about: About, now: int, *, max_rows: int
 def build_report(ledger: Ledger, frozen: Frozen, key: Ed25519PrivateKey) -> bytes:
     """The zip of a frozen report, the same bytes every time.
 
-    Raises CONFLICT when `key` is not the one that the report names, LEDGER_DAMAGED when the ledger's rows are
-    not those that were frozen.
+    Raises CONFLICT when `key` is not the one that the report names, REPORT_PURGED when its rows were purged,
+    LEDGER_DAMAGED when the ledger's rows are not those that were frozen.
     """
     if thumbprint(raw_public(key)) != frozen.context["appliance"]["key_id"]:
         raise LotaBotsError(
@@ -101,6 +103,8 @@ def build_report(ledger: Ledger, frozen: Frozen, key: Ed25519PrivateKey) -> byte
             f"report {frozen.sequence} was frozen for another key",
             hint="put your own copy of keys/report.key in its place",
         )
+    if is_purged(ledger, frozen):
+        raise LotaBotsError(Code.REPORT_PURGED, f"report {frozen.sequence}")
     rows = [stored.row for stored in ledger.rows(frozen.first, frozen.last)]
     body = compose_body(frozen, rows)
     if hashlib.sha256(body).digest() != frozen.report_hash:
@@ -127,7 +131,7 @@ def export_report(
     """
     written = []
     pending = latest_report(ledger)
-    if pending is not None and not outbox.holds(pending.file_name):
+    if pending is not None and not outbox.holds(pending.file_name) and not is_purged(ledger, pending):
         outbox.put(pending.file_name, build_report(ledger, pending, key))
         written.append(pending)
     while True:
@@ -145,6 +149,18 @@ def latest_report(ledger: Ledger) -> Frozen | None:
     """The report frozen last, or None."""
     with ledger.reading() as connection:
         return _newest(connection)
+
+
+def is_purged(ledger: Ledger, frozen: Frozen) -> bool:
+    """Whether a report's rows are gone, so that its file cannot be written again."""
+    with ledger.reading() as connection:
+        return frozen.first <= tables.read_anchor(connection).head.sequence
+
+
+def find_report(connection: sqlite3.Connection, sequence: int) -> Frozen | None:
+    """One report by its number, or None."""
+    fields = connection.execute("SELECT * FROM reports WHERE sequence = ?", (sequence,)).fetchone()
+    return _frozen(fields) if fields else None
 
 
 def list_reports(ledger: Ledger) -> list[Frozen]:

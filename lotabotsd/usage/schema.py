@@ -1,7 +1,9 @@
 """The tables of ledger.db, written out. Pure.
 
-`windows` and `reports` only ever grow: triggers refuse UPDATE and DELETE. The other tables are the ledger's
-workplace: how far each journal was read, which requests are open, what the open window holds so far.
+`windows`, `reports`, `acknowledgements` and `purges` only ever grow: triggers refuse UPDATE and DELETE. The
+one exception: windows up to the last row of the newest purge may be deleted, and a purge is refused unless it
+ends where an accepted report ends and every report before it was accepted too. The other tables are the
+ledger's workplace: how far each journal was read, which requests are open, what the open window holds so far.
 """
 
 from __future__ import annotations
@@ -125,4 +127,66 @@ CREATE TRIGGER reports_stay BEFORE DELETE ON reports
 BEGIN SELECT RAISE(ABORT, 'a frozen report cannot be removed'); END;
 """
 
-MIGRATIONS = [_VERSION_1]
+_VERSION_2 = """
+CREATE TABLE acknowledgements (            -- what the vendor said of reports, in order of arrival
+    id INTEGER PRIMARY KEY,
+    digest BLOB NOT NULL UNIQUE,           -- SHA-256 of the signed body
+    report INTEGER NOT NULL REFERENCES reports (sequence),
+    verdict TEXT NOT NULL CHECK (verdict IN ('accepted', 'accepted_with_findings', 'rejected')),
+    issued_at INTEGER NOT NULL,            -- Unix seconds, by the vendor's clock
+    received_at INTEGER NOT NULL,
+    head BLOB NOT NULL,                    -- hash of the report's last row
+    envelope BLOB NOT NULL                 -- DSSE JSON, as it was verified
+) STRICT;
+CREATE INDEX acknowledgements_of_a_report ON acknowledgements (report, issued_at);
+CREATE TRIGGER acknowledgements_stay_as_they_are BEFORE UPDATE ON acknowledgements
+BEGIN SELECT RAISE(ABORT, 'an acknowledgement cannot be changed'); END;
+CREATE TRIGGER acknowledgements_stay BEFORE DELETE ON acknowledgements
+BEGIN SELECT RAISE(ABORT, 'an acknowledgement cannot be removed'); END;
+
+CREATE TABLE purges (                      -- prefixes of the chain that are gone; the newest is the anchor
+    id INTEGER PRIMARY KEY,
+    at INTEGER NOT NULL,                   -- Unix seconds
+    last INTEGER NOT NULL,                 -- the last row that is gone
+    head BLOB NOT NULL,                    -- its hash: the chain goes on from here
+    until INTEGER NOT NULL,                -- the end of its window: time goes on from here
+    who TEXT NOT NULL
+) STRICT;
+CREATE TRIGGER purges_stay_as_they_are BEFORE UPDATE ON purges
+BEGIN SELECT RAISE(ABORT, 'a purge cannot be changed'); END;
+CREATE TRIGGER purges_stay BEFORE DELETE ON purges
+BEGIN SELECT RAISE(ABORT, 'a purge cannot be removed'); END;
+CREATE TRIGGER purges_only_what_was_acknowledged BEFORE INSERT ON purges
+WHEN NEW.last <= (SELECT coalesce(max(last), 0) FROM purges)
+  OR NOT EXISTS (
+    SELECT 1 FROM windows JOIN reports ON reports.last = windows.sequence
+    WHERE windows.sequence = NEW.last AND windows.row_hash = NEW.head AND reports.head = NEW.head
+  )
+  OR EXISTS (
+    SELECT 1 FROM reports WHERE last <= NEW.last AND sequence NOT IN (
+      SELECT report FROM acknowledgements WHERE verdict <> 'rejected'
+    )
+  )
+BEGIN SELECT RAISE(ABORT, 'only acknowledged windows may be purged'); END;
+
+CREATE TABLE purged (                      -- sums of the purged usage rows, so that totals never go back
+    organisation TEXT NOT NULL,
+    key TEXT NOT NULL,
+    model TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    charged INTEGER NOT NULL,
+    requests INTEGER NOT NULL,
+    inferences INTEGER NOT NULL,
+    input_bytes INTEGER NOT NULL,
+    output_bytes INTEGER NOT NULL,
+    gate_us INTEGER NOT NULL,
+    PRIMARY KEY (organisation, key, model, outcome, charged)
+) STRICT, WITHOUT ROWID;
+
+DROP TRIGGER windows_stay;
+CREATE TRIGGER windows_stay BEFORE DELETE ON windows
+WHEN OLD.sequence > (SELECT coalesce(max(last), 0) FROM purges)
+BEGIN SELECT RAISE(ABORT, 'a sealed window cannot be removed'); END;
+"""
+
+MIGRATIONS = [_VERSION_1, _VERSION_2]

@@ -12,7 +12,7 @@ from lotabotsd.foundation.errors import Code, LotaBotsError
 
 from .batch import Batch, Cursor, Finding, FindingKind, Pairing, RecordedFinding, Tally
 from .records import CHARGED, Close, Open
-from .verification import StoredRow
+from .verification import Anchor, StoredRow
 from .windows import Counted, Head, Kind, Meters, Row, Span, hour_of, row_hash
 
 DIMENSIONS = ("organisation", "key", "model", "outcome")
@@ -154,13 +154,37 @@ def read_head_row(connection: sqlite3.Connection) -> Head:
     found = connection.execute(
         "SELECT sequence, row_hash FROM windows ORDER BY sequence DESC LIMIT 1"
     ).fetchone()
-    return Head(*found) if found else Head(0, GENESIS)
+    return Head(*found) if found else read_anchor(connection).head
 
 
-def hash_at(connection: sqlite3.Connection, sequence: int) -> bytes:
-    """The stored hash of a row, GENESIS for row 0. Raises LEDGER_DAMAGED where there is no such row."""
-    if sequence == 0:
-        return GENESIS
+def read_anchor(connection: sqlite3.Connection) -> Anchor:
+    """Where the chain begins."""
+    found = connection.execute("SELECT last, head, until FROM purges ORDER BY last DESC LIMIT 1").fetchone()
+    if found is None:
+        return Anchor(Head(0, GENESIS), int(connection.execute("SELECT began FROM state").fetchone()[0]))
+    return Anchor(Head(found[0], found[1]), found[2])
+
+
+def was_accepted(connection: sqlite3.Connection, head: Head) -> bool:
+    """Whether an accepted acknowledgement names this row as the last of its report."""
+    found = connection.execute(
+        "SELECT 1 FROM acknowledgements JOIN reports ON reports.sequence = acknowledgements.report "
+        "WHERE verdict <> 'rejected' AND acknowledgements.head = ? AND reports.last = ? LIMIT 1",
+        (head.hash, head.sequence),
+    ).fetchone()
+    return found is not None
+
+
+def hash_at(connection: sqlite3.Connection, sequence: int) -> bytes | None:
+    """The stored hash of a row, GENESIS for row 0, None for one that was purged.
+
+    Raises LEDGER_DAMAGED where there is no such row.
+    """
+    anchor = read_anchor(connection).head
+    if sequence == anchor.sequence:
+        return anchor.hash
+    if sequence < anchor.sequence:
+        return None
     found = connection.execute("SELECT row_hash FROM windows WHERE sequence = ?", (sequence,)).fetchone()
     if found is None:
         raise LotaBotsError(Code.LEDGER_DAMAGED, f"row {sequence} is missing")
@@ -205,7 +229,10 @@ def _stored_row(f: tuple[Any, ...]) -> StoredRow:
 def sum_usage(
     connection: sqlite3.Connection, since: int, until: int, organisation: str, by: Sequence[str]
 ) -> list[UsageRow]:
-    """Sealed and open usage of windows that start in [since, until), summed by the dimensions `by`."""
+    """Sealed and open usage of windows that start in [since, until), summed by the dimensions `by`.
+
+    What was purged is known only as one sum, which counts as of 1970.
+    """
     found = connection.execute(
         "SELECT CASE WHEN ? THEN organisation ELSE '' END, CASE WHEN ? THEN key ELSE '' END, "
         "CASE WHEN ? THEN model ELSE '' END, CASE WHEN ? THEN outcome ELSE '' END, "
@@ -214,7 +241,9 @@ def sum_usage(
         "SELECT start, organisation, key, model, outcome, charged, requests, inferences, input_bytes, "
         "output_bytes, gate_us FROM windows WHERE kind = 'usage' UNION ALL "
         "SELECT window_start, organisation, key, model, outcome, charged, requests, inferences, input_bytes, "
-        "output_bytes, gate_us FROM accumulators"
+        "output_bytes, gate_us FROM accumulators UNION ALL "
+        "SELECT 0, organisation, key, model, outcome, charged, requests, inferences, input_bytes, "
+        "output_bytes, gate_us FROM purged"
         ") WHERE start >= ? AND start < ? AND (? = '' OR organisation = ?) "
         "GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4",
         (*(name in by for name in DIMENSIONS), since, until, organisation, organisation),

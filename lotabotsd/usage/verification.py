@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-
-from lotabotsd.foundation.chain import GENESIS
 
 from .batch import Finding, FindingKind
 from .windows import Head, Kind, Row, row_hash, tiling_defects
@@ -19,7 +17,7 @@ class Fault(StrEnum):
     PREDECESSOR_MISMATCH = "PREDECESSOR_MISMATCH"  # a row names another predecessor than the row before it
     ROW_HASH_MISMATCH = "ROW_HASH_MISMATCH"  # a row was changed
     TAIL_TRUNCATED = "TAIL_TRUNCATED"  # rows that a report or the head file knows are not there
-    FORKED = "FORKED"  # a report or the head file knows another row in this place
+    FORKED = "FORKED"  # a report, an acknowledgement or the head file knows another row in this place
     CLOCK_SUSPECT = "CLOCK_SUSPECT"  # windows were made, or missed, while the clock was wrong
 
 
@@ -38,6 +36,14 @@ class Witness:
 
     name: str
     head: Head
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """Where the chain begins: behind its last purged row, or at the beginning of everything."""
+
+    head: Head  # the last row that is gone; sequence 0 and GENESIS where nothing is
+    until: int  # Unix seconds: windows tile time from here on
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +70,18 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Integrity (nothing was changed or removed) and completeness (nothing is missing), judged apart."""
+    """Integrity (nothing was changed or removed) and completeness (nothing is missing), judged apart.
+
+    Both are about the rows from `proven_from` (a row number) on, whose time begins at `proven_since` (Unix
+    seconds; 0: unknown); what was purged is vouched for by the vendor's acknowledgement alone.
+    """
 
     integrity: Check
     completeness: Check
-    rows: int
+    rows: int  # the number of the newest row
     head: Head
+    proven_from: int = 1
+    proven_since: int = 0
 
     @property
     def ok(self) -> bool:
@@ -77,44 +89,74 @@ class Verdict:
         return self.integrity.ok and self.completeness.ok
 
 
+class ChainWalk:
+    """Follows the chain row by row in constant memory; keeps the first fault and the last good row."""
+
+    def __init__(self, anchor: Head, witnesses: Sequence[Witness]) -> None:
+        self._head = anchor
+        self._witnesses = witnesses
+        self._remembered: dict[int, list[Witness]] = {}
+        for witness in witnesses:
+            self._remembered.setdefault(witness.head.sequence, []).append(witness)
+        self._broken: Check | None = None
+        self._forked: Check | None = None
+        if anchor.sequence:
+            self._ask_witnesses(anchor)
+
+    def step(self, stored: StoredRow) -> None:
+        """Look at the next row; behind a broken place nothing is looked at any more."""
+        if self._broken is not None:
+            return
+        sequence = stored.row.sequence
+        if sequence != self._head.sequence + 1:
+            missing = f"row {self._head.sequence + 1} is missing"
+            self._broken = Check(Fault.GAP, sequence, missing)
+        elif stored.previous_hash != self._head.hash:
+            self._broken = Check(Fault.PREDECESSOR_MISMATCH, sequence, "it follows another row")
+        elif row_hash(self._head.hash, stored.row) != stored.hash:
+            self._broken = Check(Fault.ROW_HASH_MISMATCH, sequence, "its content was changed")
+        else:
+            self._head = Head(sequence, stored.hash)
+            self._ask_witnesses(self._head)
+
+    def end(self) -> tuple[Check, Head]:
+        """The verdict and the last good row."""
+        fault = self._broken or self._forked
+        if fault is not None:
+            return fault, self._head
+        for witness in self._witnesses:
+            if witness.head.sequence > self._head.sequence:
+                detail = f"{witness.name} knows rows up to {witness.head.sequence}"
+                return Check(Fault.TAIL_TRUNCATED, self._head.sequence, detail), self._head
+        return Check(), self._head
+
+    def _ask_witnesses(self, head: Head) -> None:
+        for witness in self._remembered.get(head.sequence, ()):
+            if witness.head.hash != head.hash and self._forked is None:
+                detail = f"{witness.name} knows another row here"
+                self._forked = Check(Fault.FORKED, head.sequence, detail)
+
+
 def verdict_on(
-    rows: Callable[[], Iterable[StoredRow]],
-    began: int,
+    rows: Iterable[StoredRow],
+    anchor: Anchor,
     witnesses: Sequence[Witness],
     findings: Sequence[Finding],
 ) -> Verdict:
-    """Judge the rows that each call of `rows` streams; `findings` are those that are not harmless."""
-    integrity, head = check_chain(rows(), witnesses)
-    completeness = _check_completeness((stored.row for stored in rows()), began, findings)
-    return Verdict(integrity, completeness, head.sequence, head)
+    """Judge the rows behind the anchor in one pass; `findings` are those that are not harmless."""
+    walk = ChainWalk(anchor.head, witnesses)
 
+    def passing() -> Iterator[Row]:
+        for stored in rows:
+            walk.step(stored)
+            yield stored.row
 
-def check_chain(rows: Iterable[StoredRow], witnesses: Sequence[Witness]) -> tuple[Check, Head]:
-    """Follow the chain from its beginning; returns the verdict and the last good row. Constant memory."""
-    head = Head(0, GENESIS)
-    remembered: dict[int, list[Witness]] = {}
-    for witness in witnesses:
-        remembered.setdefault(witness.head.sequence, []).append(witness)
-    forked: Check | None = None
-    for stored in rows:
-        sequence = stored.row.sequence
-        if sequence != head.sequence + 1:
-            return Check(Fault.GAP, sequence, f"row {head.sequence + 1} is missing"), head
-        if stored.previous_hash != head.hash:
-            return Check(Fault.PREDECESSOR_MISMATCH, sequence, "it follows another row"), head
-        if row_hash(head.hash, stored.row) != stored.hash:
-            return Check(Fault.ROW_HASH_MISMATCH, sequence, "its content was changed"), head
-        head = Head(sequence, stored.hash)
-        for witness in remembered.get(sequence, ()):
-            if witness.head.hash != stored.hash and forked is None:
-                forked = Check(Fault.FORKED, sequence, f"{witness.name} knows another row here")
-    if forked is not None:
-        return forked, head
-    for witness in witnesses:
-        if witness.head.sequence > head.sequence:
-            detail = f"{witness.name} knows rows up to {witness.head.sequence}"
-            return Check(Fault.TAIL_TRUNCATED, head.sequence, detail), head
-    return Check(), head
+    stream = passing()
+    completeness = _check_completeness(stream, anchor.until, findings)
+    for _ in stream:  # it stops at the first defect; the chain is followed to its end
+        pass
+    integrity, head = walk.end()
+    return Verdict(integrity, completeness, head.sequence, head, anchor.head.sequence + 1, anchor.until)
 
 
 def _check_completeness(rows: Iterable[Row], began: int, findings: Sequence[Finding]) -> Check:

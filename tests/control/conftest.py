@@ -16,7 +16,7 @@ from lotabotsd.attestation.keyset import Keyset
 from lotabotsd.attestation.request import Issued
 from lotabotsd.control.app import control_app
 from lotabotsd.control.peers import SCOPE_KEY, Admins
-from lotabotsd.control.rooms import Rooms, Spread
+from lotabotsd.control.rooms import Acknowledged, Rooms, Spread, Walking
 from lotabotsd.foundation.clock import FixedClock
 from lotabotsd.foundation.database import open_database
 from lotabotsd.foundation.errors import Code, LotaBotsError
@@ -46,6 +46,11 @@ class Daemon:
     published: int = 0
     refused: list[tuple[Peer, str]] = field(default_factory=list)
     spread: Spread = field(default_factory=lambda: Spread(generation=7, workers=2, applied=2))
+    walks: list[Walking] = field(default_factory=list)
+    taken: list[bytes] = field(default_factory=list)
+    purgeable: dict[str, Any] | None = None
+    purged_for: list[str] = field(default_factory=list)
+    damage: bool = False
     caps: IdentityCaps = field(default_factory=lambda: IdentityCaps(organisations=2, members=3))
 
     def publish(self) -> Spread:
@@ -75,6 +80,23 @@ class Daemon:
     async def lines(self) -> list[str]:
         return ["I0317 ready", "E0317 \x1b[2J gone"]
 
+    def walking(self) -> Walking:
+        return self.walks.pop(0)
+
+    def acknowledge(self, data: bytes, *, really: bool = False) -> Acknowledged:
+        if data == b"wrong":
+            raise LotaBotsError(Code.ACKNOWLEDGEMENT_UNKNOWN, "there is no report 7")
+        self.taken += [data] if really else []
+        value = {"report": "r.zip", "sequence": 7, "verdict": "accepted", "head": "00", "issued_at": 1}
+        licence = None if data == b"alone" else data
+        return Acknowledged({**value, "known": False}, licence)
+
+    def purge(self, who: str) -> dict[str, Any] | None:
+        if self.damage:
+            raise LotaBotsError(Code.LEDGER_DAMAGED, "GAP at row 3")
+        self.purged_for.append(who)
+        return self.purgeable
+
     def fail(self) -> dict[str, Any]:
         raise RuntimeError("a bug with a secret in it")
 
@@ -102,6 +124,8 @@ def rooms(tmp_path: Path, clock: FixedClock, daemon: Daemon) -> Iterator[Rooms]:
         licence=LicenceStore(tmp_path / "licence", load_anchors(), clock),
         ledger=ledger,
         verify_ledger=ledger.verify,
+        begin_verification=lambda: Walking(running=True),
+        verification=daemon.walking,
         keyset=Keyset.load_or_create(tmp_path, tmp_path / "receipt.key"),
         caps=lambda: daemon.caps,
         publish=daemon.publish,
@@ -118,6 +142,11 @@ def rooms(tmp_path: Path, clock: FixedClock, daemon: Daemon) -> Iterator[Rooms]:
         export=lambda until: [{"name": f"report-{until or 'hour'}.zip", "sequence": 1}],
         reports=list,
         report_bytes=lambda name: f"zip {name}".encode(),
+        look_at_acknowledgement=daemon.acknowledge,
+        acknowledge=lambda data: daemon.acknowledge(data, really=True),
+        duty=lambda: {"state": "not_due"},
+        purgeable=lambda: daemon.purgeable,
+        purge=daemon.purge,
         refused=lambda peer, request: daemon.refused.append((peer, request)),
     )
     ledger.close()

@@ -33,6 +33,7 @@ repository = "{tmp_path}/packages"
 enabled = ["missing"]
 [usage]
 reserve_bytes = 4096
+retention_days = 30
 """
     config = parse(text.encode(), "test")
     for path, mode in config.paths.directories():

@@ -17,7 +17,16 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from lotabotsd.foundation.clock import NANOSECONDS, FixedClock
 from lotabotsd.foundation.database import open_database
-from lotabotsd.foundation.keys import raw_public
+from lotabotsd.foundation.envelope import PayloadType, sign
+from lotabotsd.foundation.keys import raw_public, thumbprint
+from lotabotsd.usage.acknowledged import Judged, record_acknowledgement
+from lotabotsd.usage.acknowledgement import (
+    Acknowledgement,
+    AckVerdict,
+    OpenedAcknowledgement,
+    compose_acknowledgement,
+    open_acknowledgement,
+)
 from lotabotsd.usage.drain import Drained, Drainer
 from lotabotsd.usage.journal import FileOps, Journal, segment_name
 from lotabotsd.usage.ledger import Ledger, Sealed, open_ledger
@@ -30,7 +39,7 @@ from lotabotsd.usage.records import (
     encode_segment_header,
     number_record,
 )
-from lotabotsd.usage.report import About, LicenceFacts
+from lotabotsd.usage.report import About, Frozen, LicenceFacts, freeze
 from lotabotsd.usage.schema import APPLICATION_ID, MIGRATIONS
 
 SIMULATORS = Path(__file__).parents[1] / "simulators"
@@ -51,6 +60,7 @@ NO_SYNCS = load_simulator("crash_disk").NoSyncs()
 START = datetime(2026, 11, 23, 4, 10, tzinfo=UTC)
 ORGANISATION = "org_aaaaaaaaaaaaaaaa"
 KEY = "kkkkkkkkkkkk"
+VENDOR = Ed25519PrivateKey.from_private_bytes(bytes([7]) * 32)  # signs acknowledgements here
 BOOT = bytes(range(16))
 
 
@@ -122,6 +132,36 @@ class Box:
     def seal(self, *, cut: bool = False) -> Sealed:
         """Drain, then seal up to the drain's barrier, as the daemon does."""
         return self.ledger.seal(self.drain().barrier_ns, cut=cut)
+
+    def report(self, hours: int = 1) -> Frozen:
+        """Use the appliance, let hours pass, and report them."""
+        journal = self.worker(epoch=self.now())
+        self.serve(journal, inferences=3)
+        journal.close()
+        self.clock.advance(hours * 3_600)
+        return freeze(self.ledger, self.seal().until, self.about(), self.now())
+
+    def answer(self, report: Frozen, **changes: object) -> OpenedAcknowledgement:
+        """What the vendor says of a report, signed and verified."""
+        fields: dict[str, object] = {
+            "appliance_id": "apl_test",
+            "sequence": report.sequence,
+            "report_hash": report.report_hash,
+            "head": report.head,
+            "period_from": report.period_from,
+            "period_until": report.period_until,
+            "verdict": AckVerdict.ACCEPTED,
+            "reasons": (),
+            "issued_at": self.now(),
+        }
+        said = Acknowledgement(**{**fields, **changes})  # type: ignore[arg-type]
+        signed = sign(PayloadType.ACKNOWLEDGEMENT, compose_acknowledgement(said), [VENDOR])
+        trusted = {thumbprint(raw_public(VENDOR)): raw_public(VENDOR)}
+        return open_acknowledgement(signed.to_json(), lambda at: trusted, frozenset())
+
+    def accept(self, report: Frozen, **changes: object) -> Judged:
+        """Record that the vendor accepted a report."""
+        return record_acknowledgement(self.ledger, self.answer(report, **changes), "apl_test", self.now())
 
     def now(self) -> int:
         return self.clock.wall_ns() // NANOSECONDS

@@ -11,12 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts" / "vendor"))
 
 from lotabots_vendor.cli import run
 
-from lotabotsd.foundation.clock import FixedClock
+from lotabotsd.foundation.clock import NANOSECONDS, FixedClock
+from lotabotsd.foundation.keys import raw_public
+from lotabotsd.usage.ledger import Ledger, open_ledger
+from lotabotsd.usage.report import About, LicenceFacts, build_report, freeze
+
+KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
 
 
 @dataclass(frozen=True)
@@ -66,3 +72,30 @@ def directory(vendor: Callable[..., Answer], tmp_path: Path, passphrase_file: Pa
     answer = vendor("root", "init", "--dir", made, "--passphrase-file", passphrase_file)
     assert answer.code == 0, answer.err
     return made
+
+
+class Appliance:
+    """A ledger of empty hours and the reports over them."""
+
+    def __init__(self, path: Path, clock: FixedClock, licence: LicenceFacts | None) -> None:
+        self.path, self.clock, self.licence = path, clock, licence
+        path.mkdir()
+        self.ledger: Ledger = open_ledger(path / "ledger.db", clock)
+        self.development = False
+
+    def report(self, hours: int = 2) -> Path:
+        """Let hours pass and write the report over them."""
+        self.clock.advance(hours * 3_600)
+        self.ledger.seal(self.clock.wall_ns())
+        now = self.clock.wall_ns() // NANOSECONDS
+        about = About("apl_test", raw_public(KEY), self.licence, self.development, {}, {})
+        frozen = freeze(self.ledger, now, about, now)
+        file = self.path / frozen.file_name
+        file.write_bytes(build_report(self.ledger, frozen, KEY))
+        return file
+
+
+@pytest.fixture
+def make_appliance(tmp_path: Path, clock: FixedClock) -> Callable[[str, LicenceFacts | None], Appliance]:
+    """An appliance of a name, which is its directory's too."""
+    return lambda name, licence: Appliance(tmp_path / name, clock, licence)

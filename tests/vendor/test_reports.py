@@ -7,37 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from lotabotsd.foundation.clock import NANOSECONDS, FixedClock
+from lotabotsd.foundation.clock import FixedClock
 from lotabotsd.foundation.errors import Exit
-from lotabotsd.foundation.keys import raw_public
-from lotabotsd.usage.ledger import Ledger, open_ledger
-from lotabotsd.usage.report import About, LicenceFacts, build_report, freeze
+from lotabotsd.usage.report import LicenceFacts
 
 Vendor = Callable[..., Any]
-KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
-
-
-class Appliance:
-    """A ledger of empty hours and the reports over them."""
-
-    def __init__(self, path: Path, clock: FixedClock, licence: LicenceFacts | None) -> None:
-        self.path, self.clock, self.licence = path, clock, licence
-        path.mkdir()
-        self.ledger: Ledger = open_ledger(path / "ledger.db", clock)
-        self.development = False
-
-    def report(self, hours: int = 2) -> Path:
-        """Let hours pass and write the report over them."""
-        self.clock.advance(hours * 3_600)
-        self.ledger.seal(self.clock.wall_ns())
-        now = self.clock.wall_ns() // NANOSECONDS
-        about = About("apl_test", raw_public(KEY), self.licence, self.development, {}, {})
-        frozen = freeze(self.ledger, now, about, now)
-        file = self.path / frozen.file_name
-        file.write_bytes(build_report(self.ledger, frozen, KEY))
-        return file
 
 
 @pytest.fixture
@@ -51,13 +26,11 @@ def licence(vendor: Vendor, directory: Path, passphrase_file: Path) -> LicenceFa
 
 
 @pytest.fixture
-def appliance(tmp_path: Path, clock: FixedClock, licence: LicenceFacts) -> Appliance:
-    return Appliance(tmp_path / "appliance", clock, licence)
+def appliance(make_appliance: Callable[..., Any], licence: LicenceFacts) -> Any:
+    return make_appliance("appliance", licence)
 
 
-def test_a_months_reports_are_valid_and_billable(
-    vendor: Vendor, directory: Path, appliance: Appliance
-) -> None:
+def test_a_months_reports_are_valid_and_billable(vendor: Vendor, directory: Path, appliance: Any) -> None:
     for sequence in (1, 2):
         answer = vendor("--json", "report", "verify", "--dir", directory, appliance.report())
         assert answer.code == Exit.OK, answer.out
@@ -69,7 +42,7 @@ def test_a_months_reports_are_valid_and_billable(
 
 
 def test_the_second_time_says_what_was_said_and_when(
-    vendor: Vendor, directory: Path, appliance: Appliance, clock: FixedClock
+    vendor: Vendor, directory: Path, appliance: Any, clock: FixedClock
 ) -> None:
     file = appliance.report()
     first = vendor("--json", "report", "verify", "--dir", directory, file).json
@@ -82,9 +55,7 @@ def test_the_second_time_says_what_was_said_and_when(
     assert "billable   yes" in text
 
 
-def test_a_missing_report_is_a_gap_with_its_time(
-    vendor: Vendor, directory: Path, appliance: Appliance
-) -> None:
+def test_a_missing_report_is_a_gap_with_its_time(vendor: Vendor, directory: Path, appliance: Any) -> None:
     vendor("report", "verify", "--dir", directory, appliance.report())
     appliance.report()
     answer = vendor("report", "verify", "--dir", directory, appliance.report())
@@ -94,10 +65,10 @@ def test_a_missing_report_is_a_gap_with_its_time(
 
 
 def test_a_cloned_appliance_is_found(
-    vendor: Vendor, directory: Path, appliance: Appliance, tmp_path: Path, clock: FixedClock
+    vendor: Vendor, directory: Path, appliance: Any, make_appliance: Callable[..., Any]
 ) -> None:
     vendor("report", "verify", "--dir", directory, appliance.report())
-    clone = Appliance(tmp_path / "clone", clock, appliance.licence)
+    clone = make_appliance("clone", appliance.licence)
     answer = vendor("report", "verify", "--dir", directory, clone.report(3))
     assert answer.code == Exit.WARNINGS
     assert "error: forked" in answer.out
@@ -105,7 +76,7 @@ def test_a_cloned_appliance_is_found(
 
 
 def test_a_development_report_is_valid_and_not_billed(
-    vendor: Vendor, directory: Path, appliance: Appliance
+    vendor: Vendor, directory: Path, appliance: Any
 ) -> None:
     appliance.development = True
     file = appliance.report()
@@ -116,7 +87,7 @@ def test_a_development_report_is_valid_and_not_billed(
         assert "billable   no: a development report is never billed" in answer.out
 
 
-def test_without_a_directory_nothing_is_remembered(vendor: Vendor, appliance: Appliance) -> None:
+def test_without_a_directory_nothing_is_remembered(vendor: Vendor, appliance: Any) -> None:
     file = appliance.report()
     for _ in range(2):
         answer = vendor("--json", "report", "verify", "--development", file)
@@ -125,7 +96,7 @@ def test_without_a_directory_nothing_is_remembered(vendor: Vendor, appliance: Ap
 
 
 def test_development_books_may_be_kept_in_any_directory(
-    vendor: Vendor, appliance: Appliance, tmp_path: Path
+    vendor: Vendor, appliance: Any, tmp_path: Path
 ) -> None:
     appliance.development = True
     file, books = appliance.report(), tmp_path / "books"
@@ -135,13 +106,13 @@ def test_development_books_may_be_kept_in_any_directory(
     assert vendor(*arguments).json["already_verified"] == "2026-03-01T14:00:00Z"
 
 
-def test_a_free_appliance_is_not_billed(vendor: Vendor, directory: Path, appliance: Appliance) -> None:
+def test_a_free_appliance_is_not_billed(vendor: Vendor, directory: Path, appliance: Any) -> None:
     appliance.licence = None
     answer = vendor("--json", "report", "verify", "--dir", directory, appliance.report())
     assert (answer.code, answer.json["billable"], answer.json["licence"]) == (Exit.OK, False, None)
 
 
-def test_a_forged_licence_is_not_billed(vendor: Vendor, directory: Path, appliance: Appliance) -> None:
+def test_a_forged_licence_is_not_billed(vendor: Vendor, directory: Path, appliance: Any) -> None:
     appliance.licence = LicenceFacts("lic_0000000000000000", "enterprise", "Example GmbH")
     answer = vendor("report", "verify", "--dir", directory, appliance.report())
     assert answer.code == Exit.WARNINGS
@@ -149,7 +120,7 @@ def test_a_forged_licence_is_not_billed(vendor: Vendor, directory: Path, applian
 
 
 def test_what_no_appliance_wrote_is_invalid_and_not_remembered(
-    vendor: Vendor, directory: Path, appliance: Appliance
+    vendor: Vendor, directory: Path, appliance: Any
 ) -> None:
     file = appliance.report()
     whole = file.read_bytes()
@@ -172,7 +143,7 @@ def test_a_file_that_is_not_there_is_told(vendor: Vendor, directory: Path, tmp_p
 
 
 def test_books_in_a_directory_that_is_none_are_not_begun(
-    vendor: Vendor, appliance: Appliance, tmp_path: Path
+    vendor: Vendor, appliance: Any, tmp_path: Path
 ) -> None:
     answer = vendor("report", "verify", "--dir", tmp_path / "none", appliance.report())
     assert answer.code == Exit.CHECK_FAILED

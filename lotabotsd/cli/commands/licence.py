@@ -46,10 +46,10 @@ def install(session: Session, file: Path, check: bool, as_json: bool) -> None:
 
     It takes effect at once in all gate workers; running requests are not disturbed.
     """
-    data = _read(file)
+    data = read_document(file)
     change = session.client.put_bytes("licence", data=data, check="true" if check else None)
     title = "this would change:" if check else "licence installed; changed:"
-    show(change, lambda found: f"{title}\n{_change_text(found)}", as_json=as_json)
+    show(change, lambda found: f"{title}\n{change_text(found)}", as_json=as_json)
     say_spread(change.get("spread"))
 
 
@@ -59,7 +59,7 @@ def install(session: Session, file: Path, check: bool, as_json: bool) -> None:
 def rollback(session: Session, as_json: bool) -> None:
     """Go back to the licence that was installed before."""
     change = session.client.post("licence", "rollback")
-    show(change, lambda found: f"licence rolled back; changed:\n{_change_text(found)}", as_json=as_json)
+    show(change, lambda found: f"licence rolled back; changed:\n{change_text(found)}", as_json=as_json)
     say_spread(change.get("spread"))
 
 
@@ -82,7 +82,8 @@ def standing_text(standing: dict[str, Any]) -> str:
     return pairs(entries)
 
 
-def _change_text(change: dict[str, Any]) -> str:
+def change_text(change: dict[str, Any]) -> str:
+    """What a licence changes, a line each."""
     before, after = change["before"], change["after"]
     names = [("state", "state"), ("tier", "tier"), ("licence", "licence_id"), *_LIMITS]
     lines: list[tuple[str, Cell]] = []
@@ -111,7 +112,8 @@ def _limit(standing: dict[str, Any], field: str) -> str:
     return limit_text(value)
 
 
-def _read(file: Path) -> bytes:
+def read_document(file: Path) -> bytes:
+    """A signed document from a file, or from standard input for `-`."""
     try:
         if str(file) == "-":
             data = sys.stdin.buffer.read(MAX_LICENCE_BYTES + 1)

@@ -188,6 +188,10 @@ def _usage(value: dict[str, Any]) -> str:
         ("last report", _last_report(report["last"])),
         ("next report", moment_text(report["next_at_ns"])),
     ]
+    duty = report["duty"]
+    if duty["state"] != "none":
+        words = duty["state"].replace("_", " ")
+        entries.append(("acknowledgement", f"{words}, due {moment_text(duty['due_at_ns'])}"))
     return pairs(entries, indent=2)
 
 

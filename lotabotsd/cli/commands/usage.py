@@ -1,4 +1,4 @@
-"""Usage: what was counted, the signed reports about it, and the ledger behind them."""
+"""Usage: what was counted, the signed reports about it, and the vendor's answers to them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from typing import Any
 
 import click
 
-from lotabotsd.cli.session import Session, json_option, pass_session, show
-from lotabotsd.cli.tables import Cell, moment_text, pairs, table
+from lotabotsd.cli.session import Session, json_option, pass_session, say_spread, show
+from lotabotsd.cli.tables import Cell, moment_text, pairs, printable, table
 from lotabotsd.foundation.clock import NANOSECONDS
 from lotabotsd.foundation.errors import Exit
 from lotabotsd.foundation.files import write_atomically
+
+from .licence import change_text, read_document
 
 _HEADINGS = {"organisation": "ORGANISATION", "key": "KEY", "model": "MODEL", "outcome": "OUTCOME"}
 
@@ -45,7 +47,7 @@ def show_usage(session: Session, since: str, until: str, organisation: str, by: 
 @pass_session
 def preview(session: Session, as_json: bool) -> None:
     """Show everything that the next usage report would say. Nothing is made or changed."""
-    found = session.client.get("usage", "preview")
+    found = session.client.patient().get("usage", "preview")
     show(found, lambda value: json.dumps(value, indent=2, ensure_ascii=False), as_json=as_json)
 
 
@@ -63,7 +65,7 @@ def export(session: Session, until: str, cut: bool, output: Path | None, as_json
     """Write the next signed usage report into the outbox."""
     if cut and until not in ("", "now"):
         raise click.UsageError("--cut means --until now: give one of the two")
-    made = session.client.post("usage", "reports", body={"until": "now" if cut else until})["items"]
+    made = session.client.patient().post("usage", "reports", body={"until": "now" if cut else until})["items"]
     if output is not None:
         for report in made:
             copy = output / report["name"]
@@ -80,19 +82,24 @@ def list_reports(session: Session, as_json: bool) -> None:
     show(session.client.get("usage", "reports")["items"], _reports, as_json=as_json)
 
 
-@click.group(short_help="The chain of hours that everything billed comes from.")
-def ledger() -> None:
-    """The ledger: the chain of hours that everything billed comes from."""
-
-
-@ledger.command("verify")
+@usage.command("acknowledge", short_help="Take the vendor's answer to a report, in FILE.")
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
+@click.option("--check", is_flag=True, help="Only say what would change.")
 @json_option
 @pass_session
-def verify(session: Session, as_json: bool) -> int:
-    """Walk the chain and name its first fault. Exit 3 when there is one."""
-    verdict = session.client.get("ledger", "verdict")
-    show(verdict, _verdict, as_json=as_json)
-    return Exit.OK if verdict["ok"] else Exit.CHECK_FAILED
+def acknowledge(session: Session, file: Path, check: bool, as_json: bool) -> int:
+    """Take the vendor's acknowledgement in FILE (or -): armoured, DSSE JSON, or the one line.
+
+    A renewed licence in it is installed too; exit 4 when that was refused, or the report was.
+    """
+    data = read_document(file)
+    found = session.client.put_bytes("usage", "acknowledgements", data=data, check="true" if check else None)
+    show(found, lambda value: _acknowledged(value, check=check), as_json=as_json)
+    licence = found["licence"]
+    if licence is not None:
+        say_spread(licence.get("spread"))
+    refused = found["verdict"] == "rejected" or (licence is not None and licence["refused"])
+    return Exit.WARNINGS if refused else Exit.OK
 
 
 def _usage(found: dict[str, Any]) -> str:
@@ -135,25 +142,37 @@ def _report(made: dict[str, Any]) -> str:
 
 def _reports(items: list[dict[str, Any]]) -> str:
     rows = [
-        (str(item["sequence"]), item["name"], item["state"], moment_text(item["until"] * NANOSECONDS))
+        (
+            str(item["sequence"]),
+            item["name"],
+            item["state"],
+            item["verdict"].replace("_", " "),
+            moment_text(item["until"] * NANOSECONDS),
+        )
         for item in items
     ]
-    return table(("NUMBER", "REPORT", "STATE", "UNTIL"), rows, empty="no reports yet")
+    return table(("NUMBER", "REPORT", "STATE", "VENDOR", "UNTIL"), rows, empty="no reports yet")
 
 
-def _verdict(verdict: dict[str, Any]) -> str:
-    return pairs(
-        [
-            ("integrity", _check(verdict["integrity"])),
-            ("completeness", _check(verdict["completeness"])),
-            ("rows", verdict["rows"]),
-            ("head", verdict["head"]),
-        ]
-    )
-
-
-def _check(check: dict[str, Any]) -> str:
-    if check["ok"]:
-        return "good"
-    where = f" at row {check['sequence']}" if check["sequence"] else ""
-    return f"{check['fault']}{where}: {check['detail']}"
+def _acknowledged(found: dict[str, Any], *, check: bool) -> str:
+    verdict = found["verdict"].replace("_", " ")
+    entries: list[tuple[str, Cell]] = [
+        ("report", found["report"]),
+        ("verdict", verdict + (" (known already)" if found["known"] else "")),
+        ("until", moment_text(found["until"] * NANOSECONDS)),
+        ("head", found["head"]),
+        ("issued", moment_text(found["issued_at"] * NANOSECONDS)),
+    ]
+    entries += [("", reason) for reason in found["reasons"]]
+    due = found["duty"]["due_at_ns"]
+    if due and not check:
+        entries.append(("next one by", moment_text(due)))
+    lines = ["this would be taken:" if check else "acknowledgement taken:", pairs(entries, indent=2)]
+    licence = found["licence"]
+    if licence is not None and licence["refused"]:
+        lines.append(f"the licence in it is refused: {printable(licence['refused']['detail'])}")
+        lines.append(f"    fix: {printable(licence['refused']['hint'])}")
+    elif licence is not None:
+        title = "the licence in it would change:" if check else "the licence in it is installed; changed:"
+        lines += [title, change_text(licence)]
+    return "\n".join(lines)

@@ -15,7 +15,7 @@ from lotabotsd.identity.records import Actor
 from lotabotsd.licence.claims import to_claims
 from lotabotsd.licence.store import Change
 
-_BODY = {"requestBody": {"required": True, "content": {"application/octet-stream": {}}}}
+DOCUMENT_BODY = {"requestBody": {"required": True, "content": {"application/octet-stream": {}}}}
 
 
 async def _document(request: Request) -> bytes:
@@ -41,7 +41,7 @@ def routes(rooms: Rooms) -> APIRouter:
             current = None  # the standing says what is wrong with it
         return {"standing": standing.to_dict(), "licence": to_claims(current) if current else None}
 
-    @router.put("/licence", openapi_extra=_BODY)
+    @router.put("/licence", openapi_extra=DOCUMENT_BODY)
     def install(
         document: Document,
         who: Caller,
@@ -50,14 +50,7 @@ def routes(rooms: Rooms) -> APIRouter:
         """Install a licence; it holds at once in all gate workers."""
         if check:
             return {**licence.install(document, check_only=True).to_dict(), "spread": None}
-        change = _audited(
-            rooms,
-            who,
-            "licence.install",
-            lambda: licence.install(document, check_only=True),
-            lambda: licence.install(document),
-        )
-        return {**change.to_dict(), "spread": rooms.publish().to_dict()}
+        return install_audited(rooms, who, document)
 
     @router.post("/licence/rollback")
     def rollback(who: Caller) -> dict[str, Any]:
@@ -68,6 +61,18 @@ def routes(rooms: Rooms) -> APIRouter:
         return {**answer, "spread": rooms.publish().to_dict()}
 
     return router
+
+
+def install_audited(rooms: Rooms, who: Actor, document: bytes) -> dict[str, Any]:
+    """Install a licence with its audit row, publish it, and say what changed. Raises as the store does."""
+    change = _audited(
+        rooms,
+        who,
+        "licence.install",
+        lambda: rooms.licence.install(document, check_only=True),
+        lambda: rooms.licence.install(document),
+    )
+    return {**change.to_dict(), "spread": rooms.publish().to_dict()}
 
 
 def _audited(

@@ -51,6 +51,10 @@ class Authority:
         """A signed rate card. Raises SIGNER_UNKNOWN when the key may not sign at that moment."""
         return self._sign(PayloadType.RATE_CARD, Use.RATE_CARD, body, at)
 
+    def sign_acknowledgement(self, body: bytes, at: datetime) -> Envelope:
+        """An acknowledgement signed by the issuing key. Raises SIGNER_UNKNOWN as `sign_licence`."""
+        return self._sign(PayloadType.ACKNOWLEDGEMENT, Use.ACKNOWLEDGEMENT, body, at)
+
     def _sign(self, kind: PayloadType, use: Use, body: bytes, at: datetime) -> Envelope:
         signer = thumbprint(raw_public(self.issuing))
         if signer not in self.keyring.trusted_keys(use, at):

@@ -14,6 +14,7 @@ from lotabotsd.foundation.clock import Clock, SystemClock
 from lotabotsd.foundation.errors import Code, Exit, LotaBotsError
 
 from . import __version__
+from .ack_command import ack
 from .desk import Desk
 from .keyring_command import keyring
 from .licence_command import licence
@@ -30,11 +31,11 @@ PROGRAM = "lotabots-vendor"
 @click.version_option(__version__, prog_name=PROGRAM)
 @click.pass_context
 def vendor(context: click.Context, as_json: bool) -> None:
-    """The vendor's side of LotaBots: roots, keyrings, licences, usage reports, bills."""
+    """The vendor's side of LotaBots: roots, keyrings, licences, usage reports, acknowledgements, bills."""
     context.obj = Desk(context.obj, as_json)
 
 
-for _command in (root, keyring, licence, rate_card, report, rate):
+for _command in (root, keyring, licence, rate_card, report, ack, rate):
     vendor.add_command(_command)
 
 

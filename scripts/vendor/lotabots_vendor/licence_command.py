@@ -118,7 +118,7 @@ def issue(
         body = licence_body(order, licence_id=new_id("lic"), sequence=sequence, issued_at=now)
         envelope = authority.sign_licence(body, now)
         records.add_licence(parse_licence(body), envelope.to_json())
-        text = _spelled(envelope, form)
+        text = spelled(envelope, form)
         if output is not None:
             write_atomically(output, text.encode(), mode=0o640)
     records.close()
@@ -255,7 +255,8 @@ def _fingerprint(bind: tuple[str, ...], match: Match) -> Fingerprint | None:
     return Fingerprint(tuple(sorted(dict(pairs_found).items())), match)
 
 
-def _spelled(envelope: Envelope, form: str) -> str:
+def spelled(envelope: Envelope, form: str) -> str:
+    """A document in one of its three forms."""
     if form == "json":
         return envelope.to_json().decode()
     return armour(envelope) if form == "armour" else one_line(envelope) + "\n"

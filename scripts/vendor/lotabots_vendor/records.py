@@ -38,7 +38,15 @@ MIGRATIONS = [
         verified_at_ns INTEGER NOT NULL
     ) STRICT;
     CREATE INDEX reports_of_an_appliance ON reports (appliance_id);
+    """,
     """
+    CREATE TABLE acknowledgements (
+        report_hash TEXT PRIMARY KEY REFERENCES reports (report_hash),
+        verdict TEXT NOT NULL,
+        issued_at_ns INTEGER NOT NULL,
+        envelope BLOB NOT NULL
+    ) STRICT;
+    """,
 ]
 
 
@@ -122,3 +130,35 @@ class Records:
                 now_ns,
             ],
         )
+
+    def report(self, report_id: str) -> Reported | None:
+        """A verified report by its hash, or by a beginning of it that no other report has."""
+        rows = self._db.execute(
+            "SELECT reported FROM reports WHERE substr(report_hash, 1, ?) = ? LIMIT 2",
+            [len(report_id), report_id],
+        ).fetchall()
+        return Reported(**json.loads(rows[0][0])) if len(rows) == 1 else None
+
+    def acknowledgement(self, report_hash: str) -> bytes | None:
+        """The envelope of the acknowledgement that was issued for a report."""
+        row = self._db.execute(
+            "SELECT envelope FROM acknowledgements WHERE report_hash = ?", [report_hash]
+        ).fetchone()
+        return bytes(row[0]) if row else None
+
+    def add_acknowledgement(self, report_hash: str, verdict: str, now_ns: int, envelope: bytes) -> None:
+        """Remember an issued acknowledgement."""
+        self._db.execute(
+            "INSERT INTO acknowledgements (report_hash, verdict, issued_at_ns, envelope) VALUES (?, ?, ?, ?)",
+            [report_hash, verdict, now_ns, envelope],
+        )
+
+    def history(self) -> list[tuple[Reported, str, int, str]]:
+        """Every verified report by appliance and number, with verdict, time and answer ("": none yet)."""
+        rows = self._db.execute(
+            "SELECT reported, json_extract(reports.verdict, '$.verdict'), verified_at_ns,"
+            " coalesce(acknowledgements.verdict, '') FROM reports"
+            " LEFT JOIN acknowledgements USING (report_hash)"
+            " ORDER BY appliance_id, json_extract(reported, '$.sequence'), verified_at_ns"
+        ).fetchall()
+        return [(Reported(**json.loads(row[0])), str(row[1]), int(row[2]), str(row[3])) for row in rows]

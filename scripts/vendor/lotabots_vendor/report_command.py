@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lotabotsd.foundation.clock import NANOSECONDS, from_ns, rfc3339
-from lotabotsd.foundation.errors import Exit
+from lotabotsd.foundation.errors import Code, Exit, LotaBotsError
 from lotabotsd.foundation.files import read_bounded
 
 from .desk import Desk, pairs, printable
@@ -49,15 +49,47 @@ def verify(desk: Desk, /, directory: Path | None, development: bool, file: Path)
         check = check_report(read_bounded(file, MAX_REPORT_BYTES))
         if check.facts is None or check.verdict.value == "invalid":
             return _refused(desk, check)
-        return _answer(desk, check.facts, *_remembered(desk, records, check, check.facts))
+        verdict, before_ns = remember(desk, records, check, check.facts)
+        acknowledged = records.acknowledgement(check.facts.report_hash) is not None
+        return _answer(desk, check.facts, verdict, before_ns, acknowledged=acknowledged)
     finally:
         records.close()
 
 
-def _remembered(
+@report.command("list")
+@directory_option
+@click.pass_obj
+def list_verified(desk: Desk, directory: Path | None) -> None:
+    """List the reports that were verified in a directory, and which were acknowledged."""
+    if directory is None:
+        raise LotaBotsError(Code.USAGE, "which directory?", hint="give --dir DIR")
+    records = Records(existing(directory))
+    found = records.history()
+    records.close()
+    value = [
+        {
+            **asdict(reported),
+            "verdict": verdict,
+            "verified_at": rfc3339(from_ns(verified_ns)),
+            "acknowledged": acknowledged or None,
+        }
+        for reported, verdict, verified_ns, acknowledged in found
+    ]
+    lines = [
+        printable(
+            f"{reported.appliance_id}  {reported.sequence:>6}  {reported.report_hash[:16]}"
+            f"  until {rfc3339(from_ns(reported.period_until * NANOSECONDS))[:10]}"
+            f"  {verdict:<19}  {acknowledged or 'not acknowledged':<22}  {reported.customer or '-'}"
+        )
+        for reported, verdict, _, acknowledged in found
+    ]
+    desk.answer(value, lines or ["no report was verified yet"])
+
+
+def remember(
     desk: Desk, records: Records, check: ReportCheck, facts: ReportFacts
 ) -> tuple[Verdict, int | None]:
-    """The verdict, and when it was given if that was before now."""
+    """The verdict, and when it was given if that was before now; remembered where it was not."""
     reported = _reported(facts)
     with records.writing():
         known = records.verdict(reported.report_hash)
@@ -92,13 +124,16 @@ def _reported(facts: ReportFacts) -> Reported:
     )
 
 
-def _answer(desk: Desk, facts: ReportFacts, verdict: Verdict, verified_before_ns: int | None) -> int:
+def _answer(
+    desk: Desk, facts: ReportFacts, verdict: Verdict, verified_before_ns: int | None, *, acknowledged: bool
+) -> int:
     """Print a genuine report's facts and verdict. Returns the exit code."""
     before = rfc3339(from_ns(verified_before_ns)) if verified_before_ns is not None else None
     period = [rfc3339(from_ns(s * NANOSECONDS)) for s in (facts.period_from, facts.period_until)]
     value: dict[str, Any] = {
         **asdict(verdict),
         "already_verified": before,
+        "acknowledged": acknowledged,
         "report": facts.report_hash,
         "appliance": facts.appliance_id,
         "appliance_key": facts.key_id,
@@ -114,6 +149,7 @@ def _answer(desk: Desk, facts: ReportFacts, verdict: Verdict, verified_before_ns
             verdict.verdict.replace("_", " ") + (f" (already verified on {before})" if before else ""),
         ),
         ("billable", "yes" if verdict.billable else f"no: {verdict.reason}"),
+        ("answered", "yes" if acknowledged else "not yet: lotabots-vendor ack issue"),
         ("report", facts.report_hash),
         ("appliance", f"{facts.appliance_id}, report {facts.sequence}, key {facts.key_id}"),
         ("licence", f"{facts.licence.id} ({facts.licence.tier})" if facts.licence else "none"),

@@ -1,0 +1,145 @@
+"""What comes back from the vendor: acknowledgements of reports, and what may be purged after them."""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+from typing import Any
+
+from lotabotsd.control.rooms import Acknowledged
+from lotabotsd.foundation.clock import NANOSECONDS, Clock
+from lotabotsd.licence.keyring import Use
+from lotabotsd.licence.store import LicenceStore
+from lotabotsd.usage.acknowledged import (
+    Judged,
+    judge_acknowledgement,
+    last_accepted_at,
+    list_acknowledgements,
+    record_acknowledgement,
+)
+from lotabotsd.usage.acknowledgement import OpenedAcknowledgement, open_acknowledgement
+from lotabotsd.usage.ledger import Ledger
+from lotabotsd.usage.outbox import Folder, Outbox
+from lotabotsd.usage.purge import Purge, plan_purge, purge
+from lotabotsd.usage.report import list_reports
+
+from .ledger_watch import LedgerWatch
+
+
+class ReportedAt:
+    """When the vendor last accepted a report; the licence's standing asks for it every second."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._moment_ns = last_accepted_at(ledger) * NANOSECONDS
+
+    def __call__(self) -> int:
+        """Nanoseconds since 1970, by the vendor's clock; 0: never."""
+        return self._moment_ns
+
+    def look_again(self, ledger: Ledger) -> None:
+        """After an acknowledgement."""
+        self._moment_ns = last_accepted_at(ledger) * NANOSECONDS
+
+
+class Acknowledging:
+    """The one taker of acknowledgements. May be used from several threads."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        watch: LedgerWatch,
+        outbox: Outbox,
+        licence: LicenceStore,
+        reported_at: ReportedAt,
+        clock: Clock,
+        appliance_id: str,
+        retention_days: int,
+    ) -> None:
+        self._ledger = ledger
+        self._watch = watch
+        self._outbox = outbox
+        self._licence = licence
+        self._reported_at = reported_at
+        self._clock = clock
+        self._appliance_id = appliance_id
+        self._retention_days = retention_days
+        self._lock = threading.Lock()
+
+    def look(self, data: bytes) -> Acknowledged:
+        """Whether an acknowledgement fits, and what it would do; changes nothing. Raises as `accept`."""
+        opened = self._open(data)
+        return _shape(opened, judge_acknowledgement(self._ledger, opened, self._appliance_id))
+
+    def accept(self, data: bytes) -> Acknowledged:
+        """Keep an acknowledgement, move the report's file, raise the clock's floor.
+
+        The same one again changes nothing, and finishes what a crash left undone. The renewed licence in it
+        is the caller's to install. Raises ENVELOPE_MALFORMED, ENVELOPE_TYPE, SIGNER_UNKNOWN,
+        SIGNATURE_INVALID, ACKNOWLEDGEMENT_INVALID, _ELSEWHERE, _UNKNOWN, _MISMATCH, _OLDER, DISK_FULL,
+        FILE_UNWRITABLE.
+        """
+        opened = self._open(data)
+        with self._lock:
+            now = self._clock.wall_ns() // NANOSECONDS
+            judged = record_acknowledgement(self._ledger, opened, self._appliance_id, now)
+            self._reported_at.look_again(self._ledger)
+            self._licence.raise_floor(opened.acknowledgement.issued_at * NANOSECONDS)
+            self.file_away()
+        return _shape(opened, judged)
+
+    def file_away(self) -> None:
+        """Move the files of accepted reports to where they belong. Raises FILE_UNWRITABLE."""
+        accepted = {found.report for found in list_acknowledgements(self._ledger) if found.accepted}
+        waiting = {e.name for e in self._outbox.entries() if e.folder is not Folder.ACKNOWLEDGED}
+        for frozen in list_reports(self._ledger):
+            if frozen.sequence in accepted and frozen.file_name in waiting:
+                self._outbox.move(frozen.file_name, Folder.ACKNOWLEDGED)
+
+    def purgeable(self) -> dict[str, Any] | None:
+        """What a purge would take out of the ledger now."""
+        found = plan_purge(self._ledger, self._clock.wall_ns() // NANOSECONDS, self._retention_days)
+        return _shape_purge(found) if found else None
+
+    def purge(self, who: str) -> dict[str, Any] | None:
+        """Take acknowledged windows older than the retention out of the ledger; None where there are none.
+
+        Raises LEDGER_DAMAGED for a ledger that was changed: nothing is taken out of the evidence then.
+        """
+        with self._watch.nobody_walks():
+            self._watch.refuse_damage()
+            now = self._clock.wall_ns() // NANOSECONDS
+            found = purge(self._ledger, now, self._retention_days, who)
+        return _shape_purge(found) if found else None
+
+    def _open(self, data: bytes) -> OpenedAcknowledgement:
+        keyring = self._licence.keyring()
+        return open_acknowledgement(data, partial(keyring.trusted_keys, Use.ACKNOWLEDGEMENT), keyring.revoked)
+
+
+def _shape(opened: OpenedAcknowledgement, judged: Judged) -> Acknowledged:
+    said = opened.acknowledgement
+    value = {
+        "report": judged.report.file_name,
+        "sequence": said.sequence,
+        "verdict": said.verdict.value,
+        "reasons": list(said.reasons),
+        "from": said.period_from,
+        "until": said.period_until,
+        "head": said.head.hex(),
+        "issued_at": said.issued_at,
+        "known": judged.known,
+        "has_licence": said.licence is not None,
+        "has_rate_card": said.rate_card is not None,
+    }
+    return Acknowledged(value, said.licence)
+
+
+def _shape_purge(found: Purge) -> dict[str, Any]:
+    return {
+        "first": found.first,
+        "last": found.last,
+        "rows": found.rows,
+        "reports": found.reports,
+        "until": found.until,
+        "head": found.head.hex(),
+    }
