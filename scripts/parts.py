@@ -111,7 +111,7 @@ def whole_machine_parts(*options: str) -> tuple[Part, ...]:
     demo = (str(ROOT / "scripts" / "demo"), "--once", "--port", "0")
     return (
         *pytest_part("conformance", tests_in(tests / "conformance"), 180, *options),
-        *pytest_part("system", tests_in(tests / "system"), 720, *options),
+        *pytest_part("system", tests_in(tests / "system"), 1300, *options),
         Part("demo", demo, 60),
     )
 

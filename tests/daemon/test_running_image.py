@@ -173,8 +173,14 @@ class Host(Helper):
     async def stop(self) -> dict[str, Any]:
         return NO_RUN.to_dict()
 
+    async def promote(self) -> dict[str, Any]:
+        return self.run.to_dict()
+
     async def logs(self) -> dict[str, Any]:
         return {"lines": []}
+
+    async def close(self) -> None:
+        pass
 
 
 def beside(appliance: Any, host: Host, story: Callable[[], Awaitable[None]]) -> None:
@@ -185,7 +191,8 @@ def beside(appliance: Any, host: Host, story: Callable[[], Awaitable[None]]) -> 
         listener = bind_unix(appliance.config.paths.helper_socket)
         served = asyncio.create_task(serve_host(host, listener, frozenset({os.geteuid()}), stop))
         try:
-            await story()
+            async with asyncio.timeout(60.0):
+                await story()
         finally:
             stop.set()
             await served

@@ -12,7 +12,7 @@ from typing import Any
 
 from container_bench import GATE_GROUP, USER
 from container_engine import ContainerEngine
-from cpu_image import Saved
+from image_build import Saved
 from whole_appliance import Appliance
 
 from lotabotsd.foundation.config import load

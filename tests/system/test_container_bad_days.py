@@ -8,7 +8,7 @@ import pytest
 from container_appliance import ContainerAppliance, make_image
 from container_bench import GATE_GROUP
 from container_engine import ContainerEngine
-from cpu_image import Saved
+from image_build import Saved
 from gate_clients import ANSWER_SECONDS, MODEL, Key, Load, outcomes_sum, wait_for
 from whole_appliance import running_appliance
 

@@ -27,7 +27,7 @@ def bill() -> None:
 @click.option("--focus", "form", flag_value="focus", help="Print the lines as FOCUS 1.2 CSV.")
 @pass_session
 def preview(session: Session, month: str, as_json: bool, form: str | None) -> None:
-    """Show what a month costs up to now, under the rate card of the licence.
+    """Show the bill of a month up to now, by the rate card.
 
     The vendor rates the signed reports by the same rules: for the same usage the lines are the same bytes.
     """
