@@ -8,8 +8,8 @@ import pytest
 from container_appliance import ContainerAppliance, make_image
 from container_bench import GATE_GROUP
 from container_engine import ContainerEngine
-from image_build import Saved
 from gate_clients import ANSWER_SECONDS, MODEL, Key, Load, outcomes_sum, wait_for
+from image_build import Saved
 from whole_appliance import running_appliance
 
 pytestmark = pytest.mark.required
