@@ -229,11 +229,17 @@ class RunningTriton:
     async def stop(self) -> dict[str, Any]:
         return NO_RUN.to_dict()
 
+    async def promote(self) -> dict[str, Any]:
+        return self.facts.to_dict()
+
     async def inspect(self) -> dict[str, Any]:
         return self.facts.to_dict()
 
     async def logs(self) -> dict[str, Any]:
         return {"lines": []}
+
+    async def close(self) -> None:
+        pass
 
 
 @contextmanager
