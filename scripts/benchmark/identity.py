@@ -23,13 +23,18 @@ instance_group [ {{ kind: KIND_AUTO count: 1 }} ]
 
 def files() -> dict[str, bytes]:
     """The files of the package by their path in it."""
-    content = {"config.pbtxt": CONFIGURATION.encode(), "1/model.onnx": graph()}
+    return package_files(NAME, "Identity, for measuring", CONFIGURATION, graph())
+
+
+def package_files(name: str, title: str, configuration: str, graph: bytes) -> dict[str, bytes]:
+    """The files of a package with one ONNX graph and nothing else, by their path in it."""
+    content = {"config.pbtxt": configuration.encode(), "1/model.onnx": graph}
     listed = "".join(
         f'[[files]]\npath = "{path}"\nsha256 = "{hashlib.sha256(data).hexdigest()}"\n'
         for path, data in content.items()
     )
     manifest = (
-        f'format = 1\nname = "{NAME}"\ntitle = "Identity, for measuring"\ntask = "other"\n'
+        f'format = 1\nname = "{name}"\ntitle = "{title}"\ntask = "other"\n'
         f'licence = "Apache-2.0"\n{listed}[objective]\np99_milliseconds = 100.0\n'
         "[embedded]\ninstances = 1\nthreads = 1\n"
     )

@@ -6,12 +6,11 @@ Field numbers: onnx.proto of ONNX 1.16. The matrix is a formula, so that the cod
 
 from __future__ import annotations
 
-import hashlib
 import json
 from typing import Any
 
 import numpy
-from identity import number, part, text
+from identity import number, package_files, part, text
 
 NAME, INPUT, OUTPUT = "gpu_matmul", "X", "Y"
 SIDE = 1_024
@@ -69,17 +68,7 @@ def is_right(answer: bytes, json_bytes: int, count: int) -> bool:
 
 def files() -> dict[str, bytes]:
     """The files of the package by their path in it."""
-    content = {"config.pbtxt": CONFIGURATION.encode(), "1/model.onnx": graph()}
-    listed = "".join(
-        f'[[files]]\npath = "{path}"\nsha256 = "{hashlib.sha256(data).hexdigest()}"\n'
-        for path, data in content.items()
-    )
-    manifest = (
-        f'format = 1\nname = "{NAME}"\ntitle = "Rows times a matrix, for gpu-check"\ntask = "other"\n'
-        f'licence = "Apache-2.0"\n{listed}[objective]\np99_milliseconds = 100.0\n'
-        "[embedded]\ninstances = 1\nthreads = 1\n"
-    )
-    return {**content, "package.toml": manifest.encode()}
+    return package_files(NAME, "Rows times a matrix, for gpu-check", CONFIGURATION, graph())
 
 
 def graph() -> bytes:
