@@ -112,7 +112,7 @@ class Acknowledging:
         return _shape_purge(found) if found else None
 
     def _open(self, data: bytes) -> OpenedAcknowledgement:
-        keyring = self._licence.keyring()
+        keyring = self._licence.trust.keyring()
         return open_acknowledgement(data, partial(keyring.trusted_keys, Use.ACKNOWLEDGEMENT), keyring.revoked)
 
 

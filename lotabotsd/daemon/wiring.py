@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from lotabotsd import __version__
@@ -121,7 +122,11 @@ def _open_stores(config: Config, clock: Clock, opened: ExitStack) -> _Stores:
     opened.callback(receipts.close)
     reported_at = ReportedAt(ledger)
     licence = LicenceStore(
-        paths.licence, load_anchors(), clock, components=read_components(), reported_ns=reported_at
+        paths.licence,
+        load_anchors(),
+        clock,
+        components=partial(read_components, operator=config.licence.operator_fingerprint),
+        reported_ns=reported_at,
     )
     bookkeeping = Bookkeeping(
         Drainer(

@@ -169,6 +169,23 @@ CATALOGUE: dict[Code, Entry] = {
     Code.LICENCE_FINGERPRINT: _e(
         "the licence belongs to another machine", "ask the vendor for a licence bound to this machine", 400
     ),
+    Code.LICENCE_REVOKED: _e(
+        "the vendor has revoked this licence", "ask the vendor for another licence", 409, Exit.SIGNATURE
+    ),
+    Code.REVOCATIONS_INVALID: _e(
+        "the list of revoked licences is not valid", "ask the vendor for the list again", 400, Exit.SIGNATURE
+    ),
+    Code.REVOCATIONS_OLDER: _e(
+        "a newer list of revoked licences is here already",
+        "nothing is to be done: the newer one holds",
+        409,
+    ),
+    Code.ACTIVATION_INVALID: _e(
+        "the activation request is not valid",
+        "make a new one on the appliance: lotabotsctl licence request",
+        400,
+        Exit.SIGNATURE,
+    ),
     Code.LICENCE_LIMIT: _e(
         "the licence does not allow that many", "remove some, or ask for a larger licence", 409
     ),

@@ -21,6 +21,8 @@ from .licence_command import licence
 from .rate_card_command import rate_card
 from .rate_command import rate
 from .report_command import report
+from .request_command import request
+from .revoke_command import revocations, revoke
 from .root_command import root
 
 PROGRAM = "lotabots-vendor"
@@ -35,8 +37,10 @@ def vendor(context: click.Context, as_json: bool) -> None:
     context.obj = Desk(context.obj, as_json)
 
 
-for _command in (root, keyring, licence, rate_card, report, ack, rate):
+for _command in (root, keyring, licence, request, rate_card, report, ack, rate):
     vendor.add_command(_command)
+for _command in (revoke, revocations):
+    licence.add_command(_command)
 
 
 def main() -> None:

@@ -32,6 +32,7 @@ from .card_file import read_rate_card
 from .desk import Desk, pairs
 from .passphrase import read_passphrase
 from .records import Records
+from .request_command import bound_to, read_request
 from .root_command import passphrase_file
 from .statements import Order, licence_body
 
@@ -79,6 +80,12 @@ def licence() -> None:
 @click.option("--members", type=click.IntRange(0))
 @click.option("--priority-band", type=click.IntRange(1, 9))
 @click.option("--feature", "features", multiple=True, help="Just these instead of the tier's (repeatable).")
+@click.option(
+    "--request",
+    "request_file",
+    type=click.Path(path_type=Path),
+    help="Bind it to the machine that made this activation request.",
+)
 @click.option("--bind", multiple=True, metavar="COMPONENT=HEX", help="Fingerprint component (repeatable).")
 @click.option("--match", type=click.Choice([m.value for m in Match]), default="most", show_default=True)
 @click.option("--max-release-date", type=click.DateTime(["%Y-%m-%d"]), help="Last release that it covers.")
@@ -100,6 +107,7 @@ def issue(
     passphrase_file: Path | None,
     form: str,
     output: Path | None,
+    request_file: Path | None,
     **asked: Any,
 ) -> None:
     """Issue a licence: the tier's values, with those given here in their place."""
@@ -108,13 +116,18 @@ def issue(
     order = _with_card(
         _order(asked, now, Kind.DEVELOPMENT if authority.development else Kind.PAID), asked["rate_card"]
     )
+    request = read_request(request_file) if request_file else None
+    if request is not None:
+        order = replace(order, fingerprint=bound_to(request, order.fingerprint, Match(asked["match"])))
     if output is not None and output.exists():
         raise LotaBotsError(Code.ALREADY_EXISTS, str(output), hint="choose another --output")
     records = Records(directory)
     # Without a directory nothing is counted: milliseconds keep development licences in their order.
     at_least = desk.clock.wall_ns() // 1_000_000 if authority.development else 1
     with records.writing():
-        sequence = records.next_sequence(at_least)
+        # Above what the appliance has seen, also where these records are an older copy.
+        seen = request.sequence if request is not None else 0
+        sequence = records.next_sequence(max(at_least, seen + 1))
         body = licence_body(order, licence_id=new_id("lic"), sequence=sequence, issued_at=now)
         envelope = authority.sign_licence(body, now)
         records.add_licence(parse_licence(body), envelope.to_json())
