@@ -124,7 +124,7 @@ def _condition(value: Any) -> dict[str, Any]:
         _count(one["inferences"], name)
         _text(one["detail"], name, limit=1_000)
         _text(one["kind"], name)
-        if not isinstance(one["worker"], int):
+        if type(one["worker"]) is not int:
             raise ValueError(f"{name} has a worker that is no number")
     return condition
 
