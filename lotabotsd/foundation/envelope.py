@@ -23,14 +23,16 @@ from .canonical import canonical_json, strict_json
 from .errors import Code, LotaBotsError
 from .identifiers import b64url, unb64url
 from .keys import public_key, raw_public, thumbprint
+from .mail import base64_of_armour, base64_of_line, unwrapped
 
 MAX_ENVELOPE_BYTES = 1024 * 1024
 MAX_SIGNATURES = 16
 _ARMOUR_WIDTH = 64
 _KEY_ID = re.compile(r"[A-Za-z0-9_-]{43}")
-_QUOTE = re.compile(r"^[ \t]*(?:>[ \t]?)+", re.MULTILINE)
-_BEGIN = re.compile(r"-----BEGIN LOTABOTS ([A-Z ]+)-----")
-_ONE_LINE = re.compile(r"lotabots-([a-z-]+):([A-Za-z0-9_\-\s]*)")
+# White space in a marker may be a line end: mail programs wrap at 40 characters too. No name has three words.
+_BEGIN = re.compile(r"-----BEGIN\s+LOTABOTS\s+([A-Z]+(?:\s+[A-Z]+)?)\s*-----")
+_MARKED = re.compile(r"BEGIN\s+LOTABOTS")
+_ONE_LINE = re.compile(r"lotabots-([a-z-]+):(.*)", re.DOTALL)
 
 
 class PayloadType(StrEnum):
@@ -144,35 +146,26 @@ def one_line(envelope: Envelope) -> str:
 def parse_envelope(data: bytes, *, limit_bytes: int = MAX_ENVELOPE_BYTES) -> Envelope:
     """Read an envelope in any of its three forms; nothing is verified yet.
 
-    Armour and the one-line form survive CRLF, re-wrapped and indented lines, and `> ` quoting; armour may
-    have other text around it. Raises ENVELOPE_MALFORMED, and ENVELOPE_TYPE for a type unknown here.
+    Armour and the one-line form survive what mail does to lines (see `mail`): CRLF, wrapping, indentation,
+    `> ` quoting, quoted-printable, HTML; armour may have other text around it, a line may not. Each form may
+    be UTF-16. Raises ENVELOPE_MALFORMED, and ENVELOPE_TYPE for a type unknown here.
     """
     if len(data) > limit_bytes:
         raise _malformed(f"{len(data)} bytes, more than {limit_bytes}")
     if data.removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"{":
         return _from_json(data.removeprefix(codecs.BOM_UTF8))
-    text = _QUOTE.sub("", _decode(data))
+    text = _decode(data)
+    if text.lstrip().startswith("{"):  # saved as UTF-16
+        return _from_json(text.encode(errors="replace"))
+    text = unwrapped(text)
     begin = _BEGIN.search(text)
     if begin:
-        label, content = begin.group(1), _inside_armour(text, begin)
-        try:
-            inside = _base64(content)
-        except ValueError as error:
-            raise _malformed("it is damaged inside the armour") from error
-        envelope = _from_json(inside)
-        if envelope.payload_type.label != label:
-            raise _malformed(f"the armour says {label}, the content {envelope.payload_type.label}")
-        return envelope
+        return _from_armour(text, begin)
     line = _ONE_LINE.fullmatch(text.strip())
     if line:
-        try:
-            inside = unb64url("".join(line.group(2).split()))
-        except ValueError as error:
-            raise _malformed("it is damaged inside the line") from error
-        envelope = _from_json(inside)
-        if envelope.payload_type.short_name != line.group(1):
-            raise _malformed(f"the line says {line.group(1)}, the content {envelope.payload_type.label}")
-        return envelope
+        return _from_line(line.group(1), line.group(2))
+    if _MARKED.search(text):
+        raise _malformed("its first line is not -----BEGIN LOTABOTS …-----, with five hyphens at each end")
     raise _malformed("it is neither JSON, nor armour, nor a lotabots- line")
 
 
@@ -182,21 +175,47 @@ def _decode(data: bytes) -> str:
     return data.decode("utf-16" if utf16 else "utf-8-sig", errors="replace")
 
 
-def _inside_armour(text: str, begin: re.Match[str]) -> str:
-    end = f"-----END LOTABOTS {begin.group(1)}-----"
-    content, found, after = text[begin.end() :].partition(end)
-    if not found:
-        raise _malformed(f"it ends before {end}")
-    if _BEGIN.search(content) or _BEGIN.search(after):
+def _from_armour(text: str, begin: re.Match[str]) -> Envelope:
+    label = " ".join(begin.group(1).split())
+    content = base64_of_armour(_inside_armour(text, begin.end(), label))
+    damaged = "it is damaged inside the armour"
+    try:
+        inside = _base64(content)
+    except ValueError as error:
+        raise _malformed(damaged) from error
+    envelope = _from_json(inside, damaged)
+    if envelope.payload_type.label != label:
+        raise _malformed(f"the armour says {label}, the content {envelope.payload_type.label}")
+    return envelope
+
+
+def _inside_armour(text: str, start: int, label: str) -> str:
+    words = r"\s+".join(("END", "LOTABOTS", *label.split()))
+    end = re.compile(rf"-----{words}\s*-----").search(text, start)
+    if end is None:
+        raise _malformed(f"it ends before -----END LOTABOTS {label}-----")
+    if _BEGIN.search(text, start):
         raise _malformed("it holds more than one document", hint="give one document at a time")
-    return "".join(content.split())
+    return text[start : end.start()]
 
 
-def _from_json(data: bytes) -> Envelope:
+def _from_line(name: str, content: str) -> Envelope:
+    damaged = "it is damaged inside the line, or other text stands behind it"
+    try:
+        inside = unb64url(base64_of_line(content))
+    except ValueError as error:
+        raise _malformed(damaged) from error
+    envelope = _from_json(inside, damaged)
+    if envelope.payload_type.short_name != name:
+        raise _malformed(f"the line says {name}, the content {envelope.payload_type.label}")
+    return envelope
+
+
+def _from_json(data: bytes, damaged: str = "it is damaged") -> Envelope:
     try:
         found = strict_json(data, max_depth=4)
     except (ValueError, RecursionError) as error:
-        raise _malformed("it is damaged") from error
+        raise _malformed(damaged) from error
     try:
         return _from_object(found)
     except ValueError as error:
