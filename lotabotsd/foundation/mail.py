@@ -17,8 +17,9 @@ _TAG = re.compile(r"</?(?:a|blockquote|br|code|div|font|p|pre|span|tt|wbr)\b[^<>
 _QUOTE = re.compile(r"^[ \t]*(?:>[ \t]?)+", re.MULTILINE)
 _DASH_ESCAPE = re.compile(r"^[ \t]*- (?=-----)", re.MULTILINE)
 # In armour `=` ends the base64: before more of it, it ended a line. `=3D` is that padding itself.
-_SOFT_BREAK_IN_ARMOUR = re.compile(r"=\s+(?=[A-Za-z0-9+/]|=3D)")
-_SPACE_IN_ARMOUR = re.compile(r"=(?:20|09|0D|0A)")
+_SOFT_BREAK_IN_ARMOUR = re.compile(r"=\s+(?=[A-Za-z0-9+/]|=3[Dd])")
+_SPACE_IN_ARMOUR = re.compile(r"=(?:20|09|0[DAda])")
+_EQUALS_IN_ARMOUR = re.compile(r"=3[Dd]")
 # Base64url in a line has no `=` at all.
 _SOFT_BREAK_IN_LINE = re.compile(r"=(?:20|09)?(?=[ \t]*[\r\n])")
 
@@ -36,7 +37,7 @@ def base64_of_armour(content: str) -> str:
     """What stands between armour's marker lines, without white space and quoted-printable."""
     if "=" in content:
         content = _SOFT_BREAK_IN_ARMOUR.sub("", content)
-        content = _SPACE_IN_ARMOUR.sub(" ", content).replace("=3D", "=")
+        content = _EQUALS_IN_ARMOUR.sub("=", _SPACE_IN_ARMOUR.sub(" ", content))
     return "".join(content.split())
 
 

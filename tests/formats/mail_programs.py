@@ -64,6 +64,7 @@ ARMOUR: dict[str, Mangle] = {
     "quoted-printable": quoted_printable,
     "quoted-printable with a mail around": lambda t: quoted_printable(f"Grüße = {t}\n{SIGNATURE}"),
     "quoted-printable, filled first": lambda t: quoted_printable(filled(t, 900)),
+    "quoted-printable in small letters": lambda t: quoted_printable(t).replace(b"=3D", b"=3d"),
     "flowed": lambda t: flowed(t).encode(),
     "HTML": lambda t: as_html(t).encode(),
     "HTML, lines as paragraphs": lambda t: lines(html.escape(t), "<p class=x>", "</p>\n").encode(),

@@ -395,23 +395,3 @@ def test_requests_cut_by_a_restart_are_a_note(box: Any) -> None:
     box.clock.advance(3_600)
     box.seal()
     assert findings_of(box) == [("aborted", Severity.NOTE)]
-
-
-def test_true_and_false_pass_for_no_numbers(genuine: bytes) -> None:
-    # To Python they are 1 and 0; to a reader in another language they are no numbers.
-    assert codes(changed(genuine, lambda body: body["totals"]["uncharged"].update(requests=False))) == {
-        "totals"
-    }
-    assert codes(changed(genuine, lambda body: body["data_condition"].update(late_rows=False))) == {
-        "data_condition"
-    }
-    finding = {
-        "at": "2026-11-23T05:00:00Z",
-        "count": 1,
-        "detail": "",
-        "inferences": 0,
-        "kind": "damage",
-        "worker": True,
-    }
-    findings = {"by_kind": {"damage": 1}, "first": [finding], "total": 1}
-    assert codes(changed(genuine, lambda body: body["data_condition"].update(findings=findings))) == {"body"}
