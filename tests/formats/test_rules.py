@@ -27,6 +27,7 @@ from .documents import (
     jws,
     zipped,
 )
+from .mutations import put
 from .rule_breakers import BREAKERS
 
 DOCUMENTS = {**STRICT, **STATEMENTS}
@@ -81,6 +82,35 @@ def test_an_acknowledgement_that_is_spelled_otherwise_is_refused() -> None:
     with pytest.raises(LotaBotsError, match=rule["says"]) as caught:
         read_acknowledgement(json.dumps(STRICT["acknowledgement"].value).encode())
     assert caught.value.code is Code(rule["code"])
+
+
+FINDING = {
+    "at": "2026-11-23T05:00:00Z",
+    "count": 1,
+    "detail": "",
+    "inferences": 0,
+    "kind": "damage",
+    "worker": True,
+}
+FINDINGS = {"by_kind": {"damage": 1}, "first": [FINDING], "total": 1}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "code"),
+    [
+        (("totals", "uncharged", "requests"), False, "totals"),
+        (("totals", "charged", "requests"), True, "totals"),
+        (("data_condition", "late_rows"), True, "data_condition"),
+        (("data_condition", "findings"), FINDINGS, "body"),
+        (("rows", 0, 7), True, "body"),
+    ],
+)
+def test_true_and_false_are_no_numbers_in_a_report(
+    path: tuple[str | int, ...], value: object, code: str
+) -> None:
+    # To Python they equal 1 and 0; to a reader in another language they do not.
+    report = STRICT["usage-report"]
+    assert {told for told, _ in report.problems(put(report.value, path, value))} == {code}
 
 
 @pytest.mark.parametrize("name", STRICT)
