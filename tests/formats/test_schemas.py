@@ -151,7 +151,7 @@ def test_every_golden_receipt_conforms(file: str) -> None:
 
 @pytest.mark.parametrize("name", ALL)
 def test_schema_and_reader_agree_on_a_share_of_the_changes(name: str) -> None:
-    assert differences(ALL[name], every=12) == []
+    assert differences(ALL[name], every=20) == []
 
 
 @pytest.mark.thorough
