@@ -184,6 +184,15 @@ class Records:
         ).fetchone()
         return bytes(row[0]) if row else None
 
+    def acknowledgements(self, appliance_id: str) -> list[bytes]:
+        """The envelopes of every acknowledgement for an appliance, the newest first."""
+        rows = self._db.execute(
+            "SELECT envelope FROM acknowledgements JOIN reports USING (report_hash)"
+            " WHERE appliance_id = ? ORDER BY issued_at_ns DESC, acknowledgements.rowid DESC",
+            [appliance_id],
+        ).fetchall()
+        return [bytes(row[0]) for row in rows]
+
     def add_acknowledgement(self, report_hash: str, verdict: str, now_ns: int, envelope: bytes) -> None:
         """Remember an issued acknowledgement."""
         self._db.execute(
