@@ -146,7 +146,7 @@ CATALOGUE: dict[Code, Entry] = {
     ),
     Code.SIGNER_UNKNOWN: _e(
         "the signing key is not trusted here",
-        "check that the file is meant for this appliance and this release",
+        "check that the file is meant for this appliance; the vendor's newest keyring may have to come first",
         400,
         Exit.SIGNATURE,
     ),
