@@ -135,7 +135,8 @@ def parse_keyring(body: bytes) -> Keyring:
 def rotate(current: Keyring, envelope: Envelope) -> Keyring:
     """The keyring that follows `current`. Raises KEYRING_INVALID, and what `verify` raises.
 
-    Signed under both sets of roots, exactly one version up, and nothing revoked comes back.
+    Signed under both sets of roots, exactly one version up, nothing revoked comes back, and the published
+    development root does not join others: it would make everybody a vendor.
     """
     body = verify(envelope, PayloadType.KEYRING, current.roots, current.threshold)
     following = parse_keyring(body)
@@ -148,6 +149,8 @@ def rotate(current: Keyring, envelope: Envelope) -> Keyring:
         )
     if not current.revoked <= following.revoked:
         raise LotaBotsError(Code.KEYRING_INVALID, "a revoked key is trusted again")
+    if DEVELOPMENT_ROOT in following.roots and DEVELOPMENT_ROOT not in current.roots:
+        raise LotaBotsError(Code.KEYRING_INVALID, "the published development root may not become a root")
     return following
 
 
