@@ -25,14 +25,14 @@ from lotabotsd.licence.claims import (
     to_claims,
 )
 from lotabotsd.licence.document import open_licence
+from lotabotsd.licence.keyring import Use
 from lotabotsd.usage.rate_card import parse_rate_card
 
-from .authority import Authority, development_authority, newest_keyring, open_authority
+from .authority import Authority, development_authority, existing, newest_keyring, open_authority
 from .card_file import read_rate_card
 from .desk import Desk, pairs
-from .passphrase import read_passphrase
+from .passphrase import Passphrases, passphrase_option
 from .records import Records
-from .root_command import passphrase_file
 from .statements import Order, licence_body
 
 directory_option = click.option(
@@ -40,6 +40,11 @@ directory_option = click.option(
 )
 development_option = click.option(
     "--development", is_flag=True, help="Use the published development keys; worth nothing in production."
+)
+issuing_key_option = click.option(
+    "--issuing-key",
+    metavar="URI",
+    help="The key that signs, file:PATH.  [default: the newest in DIR/issuing that may]",
 )
 
 
@@ -51,7 +56,8 @@ def licence() -> None:
 @licence.command("issue")
 @directory_option
 @development_option
-@passphrase_file
+@passphrase_option
+@issuing_key_option
 @click.option("--tier", type=click.Choice([t.value for t in Tier]), required=True)
 @click.option("--customer", required=True, help="Whom it is for, as the bill says.")
 @click.option("--kind", type=click.Choice([k.value for k in Kind]), help="[default: paid, or development]")
@@ -97,14 +103,15 @@ def issue(
     /,
     directory: Path | None,
     development: bool,
-    passphrase_file: Path | None,
+    passphrases: Passphrases,
+    issuing_key: str | None,
     form: str,
     output: Path | None,
     **asked: Any,
 ) -> None:
     """Issue a licence: the tier's values, with those given here in their place."""
-    authority = authority_of(directory, development, passphrase_file)
     now = desk.now()
+    authority = authority_of(directory, development, passphrases, issuing_key, Use.LICENCE, now)
     order = _with_card(
         _order(asked, now, Kind.DEVELOPMENT if authority.development else Kind.PAID), asked["rate_card"]
     )
@@ -178,22 +185,24 @@ def issued_claims(records: Records, licence_id: str) -> dict[str, Any] | None:
     return to_claims(parse_licence(parse_envelope(envelope).body)) if envelope else None
 
 
-def authority_of(directory: Path | None, development: bool, passphrase: Path | None) -> Authority:
-    """Whose keys sign. Raises USAGE when that is not said, and what opening them raises."""
+def authority_of(
+    directory: Path | None,
+    development: bool,
+    passphrases: Passphrases,
+    issuing_key: str | None,
+    use: Use,
+    at: datetime,
+) -> Authority:
+    """Whose keys sign this kind of document. Raises USAGE when that is not said, and as `open_authority`."""
     if development:
+        if issuing_key is not None:
+            raise LotaBotsError(
+                Code.USAGE, "--development has a key of its own", hint="leave --issuing-key out"
+            )
         return development_authority()
     if directory is None:
         raise one_of_both()
-    return open_authority(existing(directory), read_passphrase(passphrase))
-
-
-def existing(directory: Path) -> Path:
-    """The directory, when `root init` made it. Raises NOT_FOUND."""
-    if not (directory / "anchors").is_dir():
-        raise LotaBotsError(
-            Code.NOT_FOUND, f"{directory} is no vendor directory", hint="make one: lotabots-vendor root init"
-        )
-    return directory
+    return open_authority(existing(directory), use, at, passphrases.to_open, issuing_key)
 
 
 def one_of_both() -> LotaBotsError:

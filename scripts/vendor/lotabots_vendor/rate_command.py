@@ -19,12 +19,12 @@ from lotabotsd.usage.bill_lines import Line, line_value, month_text, parse_month
 from lotabotsd.usage.rate_card import parse_rate_card
 from lotabotsd.usage.rating import covered, rate_month, usage_by_month
 
-from .authority import MAX_DOCUMENT_BYTES, development_authority, newest_keyring
+from .authority import MAX_DOCUMENT_BYTES, development_authority, existing, newest_keyring
 from .billing import Billed, Biller, canonical_card, months_of, notes, rated_report, terms_of
 from .billing_books import Books
 from .card_file import open_rate_card
 from .desk import Desk
-from .licence_command import development_option, directory_option, existing, one_of_both
+from .licence_command import development_option, directory_option, one_of_both
 from .records import Records
 from .report_command import MAX_REPORT_BYTES
 

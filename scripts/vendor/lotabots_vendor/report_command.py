@@ -12,9 +12,10 @@ from lotabotsd.foundation.clock import NANOSECONDS, from_ns, rfc3339
 from lotabotsd.foundation.errors import Code, Exit, LotaBotsError
 from lotabotsd.foundation.files import read_bounded
 
+from .authority import existing
 from .desk import Desk, pairs, printable
 from .history import Finding, Issued, Reported, Verdict, judge
-from .licence_command import development_option, directory_option, existing, issued_claims, one_of_both
+from .licence_command import development_option, directory_option, issued_claims, one_of_both
 from .records import Records
 
 if TYPE_CHECKING:
