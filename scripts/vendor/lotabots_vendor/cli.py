@@ -15,6 +15,7 @@ from lotabotsd.foundation.errors import Code, Exit, LotaBotsError
 
 from . import __version__
 from .ack_command import ack
+from .customer_command import customer
 from .desk import Desk
 from .keyring_command import keyring
 from .licence_command import licence
@@ -22,6 +23,7 @@ from .rate_card_command import rate_card
 from .rate_command import rate
 from .report_command import report
 from .root_command import root
+from .seat_command import seat
 
 PROGRAM = "lotabots-vendor"
 
@@ -31,11 +33,11 @@ PROGRAM = "lotabots-vendor"
 @click.version_option(__version__, prog_name=PROGRAM)
 @click.pass_context
 def vendor(context: click.Context, as_json: bool) -> None:
-    """The vendor's side of LotaBots: roots, keyrings, licences, usage reports, acknowledgements, bills."""
+    """The vendor's side of LotaBots: keys, licences, customers, usage reports, acknowledgements, bills."""
     context.obj = Desk(context.obj, as_json)
 
 
-for _command in (root, keyring, licence, rate_card, report, ack, rate):
+for _command in (root, keyring, licence, customer, seat, rate_card, report, ack, rate):
     vendor.add_command(_command)
 
 

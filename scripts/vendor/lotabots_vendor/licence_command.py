@@ -30,6 +30,7 @@ from lotabotsd.usage.rate_card import parse_rate_card
 
 from .authority import Authority, development_authority, existing, newest_keyring, open_authority
 from .card_file import read_rate_card
+from .customers import admit
 from .desk import Desk, pairs
 from .passphrase import Passphrases, passphrase_option
 from .records import Records
@@ -60,6 +61,9 @@ def licence() -> None:
 @issuing_key_option
 @click.option("--tier", type=click.Choice([t.value for t in Tier]), required=True)
 @click.option("--customer", required=True, help="Whom it is for, as the bill says.")
+@click.option(
+    "--new-customer", is_flag=True, help="Another customer although the name is known in another spelling."
+)
 @click.option("--kind", type=click.Choice([k.value for k in Kind]), help="[default: paid, or development]")
 @click.option(
     "--days", type=click.IntRange(1, 3660), default=365, show_default=True, help="How long it lasts."
@@ -105,6 +109,7 @@ def issue(
     development: bool,
     passphrases: Passphrases,
     issuing_key: str | None,
+    new_customer: bool,
     form: str,
     output: Path | None,
     **asked: Any,
@@ -121,9 +126,11 @@ def issue(
     # Without a directory nothing is counted: milliseconds keep development licences in their order.
     at_least = desk.clock.wall_ns() // 1_000_000 if authority.development else 1
     with records.writing():
+        admit(order.customer, records.customers(), as_new=new_customer)
         sequence = records.next_sequence(at_least)
         body = licence_body(order, licence_id=new_id("lic"), sequence=sequence, issued_at=now)
         envelope = authority.sign_licence(body, now)
+        records.add_customer(order.customer, now)
         records.add_licence(parse_licence(body), envelope.to_json())
         text = spelled(envelope, form)
         if output is not None:

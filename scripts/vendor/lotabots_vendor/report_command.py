@@ -99,7 +99,7 @@ def remember(
         claims = issued_claims(records, reported.licence_id)
         issued = Issued(claims["customer"], claims["tier"], claims["kind"]) if claims else None
         own = [Finding(f.code, f.severity.value, f.detail, f.since, f.until) for f in check.findings]
-        verdict = judge(reported, records.reports(reported.appliance_id), issued, own)
+        verdict = judge(reported, records.heads(reported.appliance_id), issued, own)
         records.add_report(reported, verdict, desk.clock.wall_ns())
     return verdict, None
 
