@@ -19,7 +19,10 @@ from lotabots_vendor.cli import run
 
 from lotabotsd.foundation.clock import NANOSECONDS, FixedClock
 from lotabotsd.foundation.keys import raw_public
+from lotabotsd.usage.drain import Drainer
+from lotabotsd.usage.journal import Journal
 from lotabotsd.usage.ledger import Ledger, open_ledger
+from lotabotsd.usage.records import Outcome, encode_close, encode_open
 from lotabotsd.usage.report import About, LicenceFacts, build_report, freeze
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
@@ -99,3 +102,71 @@ class Appliance:
 def make_appliance(tmp_path: Path, clock: FixedClock) -> Callable[[str, LicenceFacts | None], Appliance]:
     """An appliance of a name, which is its directory's too."""
     return lambda name, licence: Appliance(tmp_path / name, clock, licence)
+
+
+@dataclass
+class MeteredAppliance:
+    """A ledger with a journal before it."""
+
+    path: Path
+    clock: FixedClock
+    licence: LicenceFacts
+    appliance_id: str = "apl_test"
+    development: bool = False
+
+    def __post_init__(self) -> None:
+        (self.path / "journal").mkdir(parents=True)
+        self.ledger: Ledger = open_ledger(self.path / "ledger.db", self.clock)
+        self.journal = Journal(
+            self.path / "journal", 0, bytes(16), 1, 65_536, in_background=lambda work: None
+        )
+
+    def use(
+        self, inferences: int, organisation: str = "org_research", model: str = "page_orientation"
+    ) -> None:
+        """Serve one request of that many inferences."""
+        self.finish(self.begin(organisation, model), inferences)
+
+    def begin(self, organisation: str = "org_research", model: str = "page_orientation") -> int:
+        return self.journal.append(
+            encode_open(
+                request_id=bytes(16), wall_ns=self.clock.wall_ns(), key_id="k" * 12,
+                organisation_id=organisation, model=model, version="1", window_id=202603, reserved=1,
+            )
+        )  # fmt: skip
+
+    def finish(self, opened: int, inferences: int, *, wall_ns: int | None = None) -> None:
+        self.journal.append(
+            encode_close(
+                open_number=opened, wall_ns=wall_ns or self.clock.wall_ns(), outcome=Outcome.SERVED,
+                status=200, inferences=inferences, input_bytes=100, output_bytes=0, gate_us=7,
+            )
+        )  # fmt: skip
+
+    def seal(self) -> None:
+        drained = Drainer(self.path / "journal", self.ledger, self.clock, batch_records=1_000).drain_once()
+        self.ledger.seal(drained.barrier_ns)
+
+    def report(self, until: datetime) -> Path:
+        """Let time pass and write the report over it."""
+        self.clock.set_wall(until)
+        self.seal()
+        now = self.clock.wall_ns() // NANOSECONDS
+        about = About(
+            self.appliance_id,
+            raw_public(KEY),
+            self.licence,
+            self.development,
+            {"org_research": "Research"},
+            {},
+        )
+        frozen = freeze(self.ledger, now, about, now)
+        file = self.path / frozen.file_name
+        file.write_bytes(build_report(self.ledger, frozen, KEY))
+        return file
+
+
+@pytest.fixture
+def make_metered(tmp_path: Path, clock: FixedClock) -> Callable[[str, LicenceFacts], MeteredAppliance]:
+    """An appliance with that id that serves requests."""
+    return lambda name, licence: MeteredAppliance(tmp_path / name, clock, licence, name)

@@ -467,3 +467,6 @@ def test_every_step_says_the_next_one(house: House, tmp_path: Path) -> None:
     assert f"Next: lotabots-vendor keyring finish --dir DIR {draft}" in text
     text = house.vendor("keyring", "finish", "--dir", house.directory, draft).out
     assert "send the keyring to every appliance" in text
+    assert "roots that left" not in text
+    rotated = ("root", "rotate", "--dir", house.directory, "--passphrase-file", house.passphrase)
+    assert "The roots that left are needed no more" in house.vendor(*rotated).out

@@ -56,6 +56,14 @@ def months_of(report: RatedReport) -> set[int]:
     return months
 
 
+def newest_for(known: Sequence[RatedReport], month: int) -> RatedReport:
+    """The report that a month's licence and customer are taken from: the newest one that reaches into it.
+
+    `known` are all of an appliance, the oldest first, and at least one: use may come for a month too late.
+    """
+    return ([report for report in known if month in months_of(report)] or list(known))[-1]
+
+
 def terms_of(licence: Licence, card: bytes | None) -> Terms:
     """What a licence says of its bills; `card` in the place of its own. Raises NOT_FOUND without any card."""
     body = card or licence.rate_card
@@ -117,8 +125,7 @@ class Biller:
 
     def _new_terms(self, month: int, known: Sequence[RatedReport]) -> Terms:
         """Those of the licence in the newest report that reaches into the month."""
-        touching = [report for report in known if month in months_of(report)] or list(known)
-        licence_id = touching[-1].licence_id
+        licence_id = newest_for(known, month).licence_id
         envelope = self._records.licence(licence_id)
         if envelope is None:
             raise LotaBotsError(Code.NOT_FOUND, f"{licence_id} was not issued here")

@@ -17,6 +17,7 @@ from . import __version__
 from .ack_command import ack
 from .customer_command import customer
 from .desk import Desk
+from .invoice_command import invoice
 from .keyring_command import keyring
 from .licence_command import licence
 from .rate_card_command import rate_card
@@ -37,7 +38,7 @@ def vendor(context: click.Context, as_json: bool) -> None:
     context.obj = Desk(context.obj, as_json)
 
 
-for _command in (root, keyring, licence, customer, seat, rate_card, report, ack, rate):
+for _command in (root, keyring, licence, customer, seat, rate_card, report, ack, rate, invoice):
     vendor.add_command(_command)
 
 

@@ -88,7 +88,7 @@ def rotate(
         "keyring": str(path),
     }
     lines = pairs([(name, (", ".join(v) or "-") if isinstance(v, list) else v) for name, v in facts.items()])
-    desk.answer(facts, [*lines, "", *after_a_keyring(roots_changed=False)])
+    desk.answer(facts, [*lines, "", *after_a_keyring(planned.current, planned.following)])
 
 
 @keyring.command("draft")
@@ -186,8 +186,8 @@ def finish_draft(desk: Desk, directory: Path, files: tuple[Path, ...]) -> None:
         "keyring": str(path),
         "anchors": str(directory / "anchors"),
     }
-    roots_changed = dict(first.current.roots) != dict(first.following.roots)
-    desk.answer(facts, [*pairs(list(facts.items())), "", *after_a_keyring(roots_changed=roots_changed)])
+    lines = [*pairs(list(facts.items())), "", *after_a_keyring(first.current, first.following)]
+    desk.answer(facts, lines)
 
 
 @keyring.command("show")

@@ -9,6 +9,7 @@ import click
 
 from lotabotsd.foundation.errors import Code, LotaBotsError
 from lotabotsd.foundation.identifiers import b64url
+from lotabotsd.licence.keyring import Keyring
 
 from .authority import existing, newest_keyring
 from .ceremony import OFFLINE, Wanted, create, open_roots, plan, raw_root, rotate_at_once
@@ -145,7 +146,7 @@ def rotate(
     }
     lines = pairs([*differences(planned.current, planned.following), ("keyring", path)])
     lines += ["", *([f"Carry away, each to its holder: {', '.join(made)}"] if made else [])]
-    lines += after_a_keyring(roots_changed=True)
+    lines += after_a_keyring(planned.current, planned.following)
     desk.answer(facts, lines)
 
 
@@ -164,11 +165,14 @@ def key(desk: Desk, passphrases: Passphrases, file: str) -> None:
     desk.answer(facts, lines)
 
 
-def after_a_keyring(*, roots_changed: bool) -> list[str]:
+def after_a_keyring(before: Keyring, after: Keyring) -> list[str]:
     """What to do once a keyring is in force."""
-    lines = ["Next: send the keyring to every appliance, before anything that a new key signs."]
-    if roots_changed:
-        lines.append("Releases from now on: build-bundle --anchors DIR. Roots that left may be destroyed.")
+    lines = [
+        "Next: send the keyring to every appliance, before anything that a new key signs.",
+        "Releases from now on carry the new anchors: build-bundle --anchors DIR",
+    ]
+    if set(before.roots) - set(after.roots):
+        lines.append("The roots that left are needed no more once DIR/keyrings is backed up.")
     return lines
 
 

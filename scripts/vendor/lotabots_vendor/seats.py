@@ -56,7 +56,7 @@ def owed_by(licence: Licence) -> Owed:
 
 def concerns(heads: Sequence[Head], owed: Owed | None, now: int) -> list[Concern]:
     """What is wrong with a seat at a moment (Unix seconds), the worst first; no licence, no duty."""
-    found = [*_forks(heads), *_gaps(heads)]
+    found = [*_forks(heads), *map(_gap, holes(heads))]
     if owed is not None:
         late = overdue(max((head.period_until for head in heads), default=0), owed, now)
         found += [late] if late else []
@@ -125,8 +125,17 @@ def _fork(detail: str, one: Head, other: Head) -> Concern:
     return Concern(State.FORK, detail, moment(since), moment(until))
 
 
-def _gaps(heads: Sequence[Head]) -> list[Concern]:
-    """The numbers that are missing, with the time that they are about."""
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """What no verified report is about; half-open, in Unix seconds; `since` is 0 where it is not known."""
+
+    detail: str
+    since: int
+    until: int
+
+
+def holes(heads: Sequence[Head]) -> list[Hole]:
+    """The numbers, and the time, that are missing among the reports of a seat, the oldest first."""
     ordered = sorted({head.sequence: head for head in heads}.values(), key=lambda head: head.sequence)
     found = []
     if ordered and ordered[0].sequence > 1:
@@ -138,12 +147,14 @@ def _gaps(heads: Sequence[Head]) -> list[Concern]:
             )
         elif after.period_from > before.period_until:
             between = f"nothing is recorded between reports {before.sequence} and {after.sequence}"
-            found.append(Concern(State.GAP, between, moment(before.period_until), moment(after.period_from)))
+            found.append(Hole(between, before.period_until, after.period_from))
     return found
 
 
-def _missing(first: int, last: int, since: int, until: int) -> Concern:
+def _missing(first: int, last: int, since: int, until: int) -> Hole:
     numbers = f"report {first}" + (f" to {last}" if last > first else "")
-    return Concern(
-        State.GAP, f"{numbers} was not verified here", moment(since) if since else "", moment(until)
-    )
+    return Hole(f"{numbers} was not verified here", since, until)
+
+
+def _gap(hole: Hole) -> Concern:
+    return Concern(State.GAP, hole.detail, moment(hole.since) if hole.since else "", moment(hole.until))
