@@ -19,6 +19,7 @@ from lotabots_vendor.cli import run
 
 from lotabotsd.foundation.clock import NANOSECONDS, FixedClock
 from lotabotsd.foundation.keys import raw_public
+from lotabotsd.licence.keyring import Anchors, parse_anchors
 from lotabotsd.usage.drain import Drainer
 from lotabotsd.usage.journal import Journal
 from lotabotsd.usage.ledger import Ledger, open_ledger
@@ -39,6 +40,12 @@ class Answer:
     @property
     def json(self) -> Any:
         return json.loads(self.out)
+
+    @property
+    def problem(self) -> dict[str, Any]:
+        """The failure of a command that was asked for JSON."""
+        found: dict[str, Any] = json.loads(self.err)["error"]
+        return found
 
 
 @pytest.fixture
@@ -170,3 +177,52 @@ class MeteredAppliance:
 def make_metered(tmp_path: Path, clock: FixedClock) -> Callable[[str, LicenceFacts], MeteredAppliance]:
     """An appliance with that id that serves requests."""
     return lambda name, licence: MeteredAppliance(tmp_path / name, clock, licence, name)
+
+
+@dataclass
+class House:
+    """A vendor's directory with several roots."""
+
+    vendor: Callable[..., Answer]
+    directory: Path
+    passphrase: Path
+
+    def run(self, *arguments: object) -> Any:
+        return self.vendor("--json", *arguments)
+
+    def keys(self, *arguments: object) -> Any:
+        """A command with the directory and the passphrase."""
+        return self.run(*arguments, "--dir", self.directory, "--passphrase-file", self.passphrase)
+
+    def anchors(self) -> Anchors:
+        return parse_anchors((self.directory / "anchors" / "production.json").read_bytes())
+
+    def keyring(self, version: int) -> bytes:
+        return (self.directory / "keyrings" / f"keyring-{version}.dsse.json").read_bytes()
+
+    def draft(self, output: Path, *arguments: object) -> Any:
+        return self.run(
+            "keyring", "draft", "--dir", self.directory, "--output", output,
+            "--new-passphrase-file", self.passphrase, *arguments,
+        )  # fmt: skip
+
+    def sign(self, key: Path, draft: Path) -> Any:
+        return self.run("keyring", "sign", "--key", key, "--passphrase-file", self.passphrase, draft)
+
+    def finish(self, *drafts: Path) -> Any:
+        return self.run("keyring", "finish", "--dir", self.directory, *drafts)
+
+
+@pytest.fixture
+def make_house(vendor: Callable[..., Answer], passphrase_file: Path) -> Callable[[Path], House]:
+    """A vendor's directory that is still to be made."""
+    return lambda directory: House(vendor, directory, passphrase_file)
+
+
+@pytest.fixture
+def house(make_house: Callable[[Path], House], tmp_path: Path) -> House:
+    """Three roots of which two must sign."""
+    made = make_house(tmp_path / "house")
+    answer = made.keys("root", "init", "--roots", 3, "--threshold", 2)
+    assert answer.code == 0, answer.err
+    return made

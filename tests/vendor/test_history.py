@@ -148,11 +148,11 @@ def test_a_report_that_follows_the_right_one_too_early_overlaps_it() -> None:
     assert codes(judge(report(2, period_from=2 * HOUR - 1), [report(1)], PAID, [])) == ["overlap"]
 
 
-def test_time_that_no_report_is_about_is_a_gap() -> None:
+def test_time_that_no_report_is_about_is_found_with_its_range() -> None:
     verdict = judge(report(2, period_from=2 * HOUR + 60), [report(1)], PAID, [])
     (gap,) = verdict.findings
     assert (gap.code, gap.severity, gap.since, gap.until) == (
-        "gap",
+        "time_missing",
         "warning",
         "1970-01-01T02:00:00Z",
         "1970-01-01T02:01:00Z",

@@ -136,14 +136,13 @@ def accounts(records: Records, now: int, *, only: str | None = None) -> list[Acc
     """Every customer, or one, at a moment (Unix seconds)."""
     seats = standings(records, now)
     named = {seat.seat.licence_id for seat in seats}
+    by_customer: dict[str, list[str]] = {}
+    for entry in records.licences():
+        by_customer.setdefault(str(entry["customer"]), []).append(str(entry["licence_id"]))
     found = []
     for name in [only] if only else records.customers():
-        licences = [
-            licence
-            for entry in records.licences()
-            if entry["customer"] == name
-            and (licence := issued_licence(records, str(entry["licence_id"]))) is not None
-        ]
+        known = [issued_licence(records, licence_id) for licence_id in by_customer.get(name, [])]
+        licences = [licence for licence in known if licence is not None]
         late = [(one, overdue(0, owed_by(one), now)) for one in licences if one.licence_id not in named]
         # What has ended without ever being reported under was replaced, or is lost: nobody will report now.
         unused = [

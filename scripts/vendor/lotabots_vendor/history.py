@@ -190,7 +190,7 @@ def _follows(earlier: Head, later: Head, reported: Head) -> list[Finding]:
     if later.period_from > earlier.period_until:
         detail = f"nothing is recorded between report {earlier.sequence} and report {later.sequence}"
         since, until = _moment(earlier.period_until), _moment(later.period_from)
-        return [Finding("gap", "warning", detail, since, until)]
+        return [Finding("time_missing", "warning", detail, since, until)]
     return []
 
 

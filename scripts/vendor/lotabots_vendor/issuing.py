@@ -19,7 +19,7 @@ from .keyring_change import words
 
 FOLDER = "issuing"
 _FIRST_NAMES = re.compile(r"issuing-([1-9][0-9]*)\.pem")
-_KINDS = {Use.LICENCE: "licences", Use.ACKNOWLEDGEMENT: "acknowledgements", Use.RATE_CARD: "rate cards"}
+KINDS = {Use.LICENCE: "licences", Use.ACKNOWLEDGEMENT: "acknowledgements", Use.RATE_CARD: "rate cards"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +47,11 @@ def held_keys(directory: Path) -> list[Held]:
 
 def why_not(keyring: Keyring, keyid: str, use: Use, at: datetime) -> str:
     """Why a key may not sign this kind at that moment; empty when it may. Periods are half-open."""
+    if keyid in keyring.revoked:
+        return "it was revoked"
     key = next((key for key in keyring.keys if key.keyid == keyid), None)
     if key is None:
         return "no keyring names it yet"
-    if keyid in keyring.revoked:
-        return "it was revoked"
     if use not in key.uses:
         return f"it is for {words(key.uses)} only"
     if at < key.not_before:
@@ -100,7 +100,7 @@ def refused(use: Use, at: datetime, why: str) -> LotaBotsError:
     """What to say when no key may sign."""
     return LotaBotsError(
         Code.SIGNER_UNKNOWN,
-        f"no key here may sign {_KINDS[use]} on {at:%Y-%m-%d}: {why}",
+        f"no key here may sign {KINDS[use]} on {at:%Y-%m-%d}: {why}",
         hint=f"make one: lotabots-vendor keyring rotate --use {use.value}; or name one: --issuing-key URI",
     )
 

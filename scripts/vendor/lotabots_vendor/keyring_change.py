@@ -14,7 +14,7 @@ from lotabotsd.foundation.clock import rfc3339
 from lotabotsd.foundation.envelope import MAX_SIGNATURES
 from lotabotsd.foundation.errors import Code, LotaBotsError
 from lotabotsd.foundation.keys import public_key, thumbprint
-from lotabotsd.licence.keyring import DEVELOPMENT_ROOT, IssuingKey, Keyring, Use
+from lotabotsd.licence.keyring import DEVELOPMENT_ROOT, MAX_KEYS, IssuingKey, Keyring, Use
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Support:
 
 
 def following(current: Keyring, change: Change, now: datetime) -> Keyring:
-    """The keyring after `current`.
+    """The keyring after `current`; of keys that were revoked before only the revocation stays.
 
     Raises NOT_FOUND for a key that `current` does not name, ALREADY_EXISTS for one that it has, VALUE_INVALID
     for roots or a threshold that cannot be, KEY_WEAK, and CONFLICT when nothing would change.
@@ -73,10 +73,17 @@ def following(current: Keyring, change: Change, now: datetime) -> Keyring:
         issued_at=now,
         roots=roots,
         threshold=threshold,
-        keys=(*current.keys, *change.add_keys),
+        keys=(*(key for key in current.keys if key.keyid not in current.revoked), *change.add_keys),
         revoked=current.revoked | change.revoke,
     )
-    if replace(made, version=current.version, issued_at=current.issued_at) == current:
+    if len(made.keys) > MAX_KEYS:
+        raise LotaBotsError(
+            Code.VALUE_INVALID,
+            f"{len(made.keys)} issuing keys, and a keyring names {MAX_KEYS}",
+            hint="--revoke those that nobody needs; the keyring after that has room",
+        )
+    same = (made.roots, made.threshold, made.revoked) == (current.roots, current.threshold, current.revoked)
+    if same and not change.add_keys:
         raise LotaBotsError(
             Code.CONFLICT, "nothing would change", hint="say what the next keyring is to change"
         )

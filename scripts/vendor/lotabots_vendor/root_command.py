@@ -9,11 +9,12 @@ import click
 
 from lotabotsd.foundation.errors import Code, LotaBotsError
 from lotabotsd.foundation.identifiers import b64url
-from lotabotsd.licence.keyring import Keyring
+from lotabotsd.licence.keyring import Keyring, Use
 
 from .authority import existing, newest_keyring
 from .ceremony import OFFLINE, Wanted, create, open_roots, plan, raw_root, rotate_at_once
 from .desk import Desk, pairs
+from .issuing import KINDS
 from .key_uri import NewKey, keyid_of, path_of
 from .keyring_change import differences
 from .passphrase import Passphrases, for_new_keys, new_passphrase_option, passphrase_option
@@ -170,6 +171,11 @@ def after_a_keyring(before: Keyring, after: Keyring) -> list[str]:
     lines = [
         "Next: send the keyring to every appliance, before anything that a new key signs.",
         "Releases from now on carry the new anchors: build-bundle --anchors DIR",
+    ]
+    lines += [
+        f"No key may sign {KINDS[use]} now: lotabots-vendor keyring rotate --use {use.value}"
+        for use in Use
+        if not after.trusted_keys(use, after.issued_at)
     ]
     if set(before.roots) - set(after.roots):
         lines.append("The roots that left are needed no more once DIR/keyrings is backed up.")
