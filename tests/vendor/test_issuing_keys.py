@@ -248,3 +248,14 @@ def test_show_names_roots_and_keys_with_their_state(
     assert (shown["version"], shown["threshold"], len(shown["roots"])) == (2, 1, 1)
     text = vendor("keyring", "show", "--dir", directory).out
     assert "revoked  until 2029-02-28  here" in text
+
+
+def test_a_key_of_a_keyring_that_is_not_here_is_left_out(
+    vendor: Vendor, directory: Path, keys: tuple[object, ...]
+) -> None:
+    """Without a line that says its id, and named after a keyring that nobody made."""
+    found = next((directory / "issuing").iterdir())
+    stray = directory / "issuing" / "issuing-7.pem"
+    stray.write_bytes(found.read_bytes().split(b"\n", 1)[1])
+    (directory / "issuing" / "notes.pem").write_bytes(b"")
+    assert signer(vendor(*ORDER, *keys).out) == first_key(directory)

@@ -107,6 +107,13 @@ def test_a_full_keyring_takes_no_more_keys_until_some_are_revoked() -> None:
     assert len(following(revoked, Change(add_keys=(key(200),)), NOW).keys) == MAX_KEYS
 
 
+def test_a_house_has_room_for_sixteen_roots() -> None:
+    current = ring(range(1, 3), 1)
+    room = tuple(public(number) for number in range(20, 34))
+    assert len(following(current, Change(add_roots=room), NOW).roots) == 16
+    assert refusal(current, Change(add_roots=(*room, public(34)))) is Code.VALUE_INVALID
+
+
 def test_a_change_that_changes_nothing_is_refused() -> None:
     current = ring(range(1, 3), 2, 10, 11, revoked=(10,))
     for change in (Change(), Change(threshold=2), Change(revoke=frozenset({keyid(10)}))):

@@ -65,7 +65,10 @@ class Plan:
     def save_keys(self) -> None:
         """Write the private keys. Raises ALREADY_EXISTS, FILE_UNWRITABLE."""
         for path, key in self.files.items():
-            path.parent.mkdir(mode=0o700, exist_ok=True)
+            try:
+                path.parent.mkdir(mode=0o700, exist_ok=True)
+            except OSError as error:
+                raise LotaBotsError(Code.FILE_UNWRITABLE, f"{path.parent}: {error.strerror}") from error
             key.save(path)
 
 

@@ -112,4 +112,5 @@ def _keyid_of_first(directory: Path, name: str) -> str | None:
     if statement is None or not statement.exists():
         return None
     # Not verified: the key is compared with the verified keyring before and after it is opened.
-    return parse_keyring(parse_envelope(read_bounded(statement, MAX_ENVELOPE_BYTES)).body).keys[-1].keyid
+    keys = parse_keyring(parse_envelope(read_bounded(statement, MAX_ENVELOPE_BYTES)).body).keys
+    return keys[-1].keyid if keys else None

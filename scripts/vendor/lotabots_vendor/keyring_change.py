@@ -16,6 +16,8 @@ from lotabotsd.foundation.errors import Code, LotaBotsError
 from lotabotsd.foundation.keys import public_key, thumbprint
 from lotabotsd.licence.keyring import DEVELOPMENT_ROOT, MAX_KEYS, IssuingKey, Keyring, Use
 
+MAX_ROOTS = 16  # as many as a document carries signatures
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -61,12 +63,6 @@ def following(current: Keyring, change: Change, now: datetime) -> Keyring:
     _refuse_unfit_roots(current, change, added)
     roots = {keyid: raw for keyid, raw in current.roots.items() if keyid not in change.remove_roots} | added
     threshold = current.threshold if change.threshold is None else change.threshold
-    if not 1 <= threshold <= len(roots):
-        raise LotaBotsError(
-            Code.VALUE_INVALID,
-            f"{threshold} of {len(roots)} roots cannot sign",
-            hint="give a --threshold from 1 to the number of roots",
-        )
     made = replace(
         current,
         version=current.version + 1,
@@ -76,24 +72,12 @@ def following(current: Keyring, change: Change, now: datetime) -> Keyring:
         keys=(*(key for key in current.keys if key.keyid not in current.revoked), *change.add_keys),
         revoked=current.revoked | change.revoke,
     )
-    if len(made.keys) > MAX_KEYS:
-        raise LotaBotsError(
-            Code.VALUE_INVALID,
-            f"{len(made.keys)} issuing keys, and a keyring names {MAX_KEYS}",
-            hint="--revoke those that nobody needs; the keyring after that has room",
-        )
     same = (made.roots, made.threshold, made.revoked) == (current.roots, current.threshold, current.revoked)
     if same and not change.add_keys:
         raise LotaBotsError(
             Code.CONFLICT, "nothing would change", hint="say what the next keyring is to change"
         )
-    fewest = fewest_signatures(current, made)
-    if fewest > MAX_SIGNATURES:
-        raise LotaBotsError(
-            Code.VALUE_INVALID,
-            f"it needs {fewest} signatures, and a document carries {MAX_SIGNATURES}",
-            hint="choose a lower --threshold, or replace the roots in two steps",
-        )
+    _refuse_impossible(current, made)
     return made
 
 
@@ -191,3 +175,28 @@ def _refuse_unfit_roots(current: Keyring, change: Change, added: dict[str, bytes
             )
     if len(added) != len(change.add_roots):
         raise LotaBotsError(Code.VALUE_INVALID, "a root is added twice", hint="name each root once")
+
+
+def _refuse_impossible(current: Keyring, made: Keyring) -> None:
+    """Raises VALUE_INVALID for what no document can say or no signatures can carry."""
+    roots, keys, fewest = len(made.roots), len(made.keys), fewest_signatures(current, made)
+    if roots > MAX_ROOTS:
+        raise LotaBotsError(Code.VALUE_INVALID, f"{roots} roots, more than {MAX_ROOTS}", hint="remove some")
+    if not 1 <= made.threshold <= roots:
+        raise LotaBotsError(
+            Code.VALUE_INVALID,
+            f"{made.threshold} of {roots} roots cannot sign",
+            hint="give a --threshold from 1 to the number of roots",
+        )
+    if keys > MAX_KEYS:
+        raise LotaBotsError(
+            Code.VALUE_INVALID,
+            f"{keys} issuing keys, and a keyring names {MAX_KEYS}",
+            hint="--revoke those that nobody needs; the keyring after that has room",
+        )
+    if fewest > MAX_SIGNATURES:
+        raise LotaBotsError(
+            Code.VALUE_INVALID,
+            f"it needs {fewest} signatures, and a document carries {MAX_SIGNATURES}",
+            hint="choose a lower --threshold, or replace the roots in two steps",
+        )

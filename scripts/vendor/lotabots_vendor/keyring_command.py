@@ -18,10 +18,9 @@ from .desk import Desk, pairs
 from .draft import Draft, draft_bytes, parse_draft
 from .issuing import held_keys
 from .key_uri import open_signer
-from .keyring_change import differences, still_to_sign, words
+from .keyring_change import MAX_ROOTS, differences, still_to_sign, words
 from .passphrase import Passphrases, for_new_keys, new_passphrase_option, passphrase_option
 from .root_command import (
-    MAX_ROOTS,
     add_root_option,
     after_a_keyring,
     issuing_days,

@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from lotabotsd.foundation.errors import Code, LotaBotsError
 from lotabotsd.foundation.identifiers import b64url
 from lotabotsd.licence.keyring import Keyring, Use
 
@@ -16,7 +15,7 @@ from .ceremony import OFFLINE, Wanted, create, open_roots, plan, raw_root, rotat
 from .desk import Desk, pairs
 from .issuing import KINDS
 from .key_uri import NewKey, keyid_of, path_of
-from .keyring_change import differences
+from .keyring_change import MAX_ROOTS, differences
 from .passphrase import Passphrases, for_new_keys, new_passphrase_option, passphrase_option
 
 vendor_directory = click.option(
@@ -40,7 +39,7 @@ remove_root_option = click.option(
 )
 threshold_option = click.option(
     "--threshold",
-    type=click.IntRange(1, 16),
+    type=click.IntRange(1, MAX_ROOTS),
     help="How many roots must sign from then on.  [default: as now]",
 )
 root_key_option = click.option(
@@ -50,7 +49,6 @@ root_key_option = click.option(
     metavar="URI",
     help="A root that signs (repeatable).  [default: those needed of DIR/offline]",
 )
-MAX_ROOTS = 16
 
 
 @click.group()
@@ -193,8 +191,6 @@ def _wanted_roots(
     keyring = newest_keyring(directory)
     if new_roots is None and not add_root and not remove_root and threshold is None:
         return Wanted(new_roots=len(keyring.roots), remove_roots=tuple(sorted(keyring.roots)))
-    if len(keyring.roots) - len(set(remove_root)) + (new_roots or 0) + len(add_root) > MAX_ROOTS:
-        raise LotaBotsError(Code.VALUE_INVALID, f"more than {MAX_ROOTS} roots", hint="remove some of them")
     return Wanted(
         new_roots=new_roots or 0,
         add_roots=tuple(raw_root(text) for text in add_root),
