@@ -23,6 +23,7 @@ from .routes import (
     members,
     organisations,
     teams,
+    trust,
     usage,
 )
 
@@ -47,6 +48,7 @@ def control_api(rooms: Rooms) -> FastAPI:
         teams.routes(rooms, once),
         keys.routes(rooms, once),
         licence.routes(rooms),
+        trust.routes(rooms),
         usage.routes(rooms),
         acknowledgements.routes(rooms),
         ledger.routes(rooms),

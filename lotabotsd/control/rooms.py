@@ -71,6 +71,7 @@ class Rooms:
     admins: Admins
     identity: IdentityStore
     licence: LicenceStore
+    licence_request: Callable[[str], dict[str, Any]]  # with a note; VALUE_INVALID
     ledger: Ledger
     verify_ledger: Callable[[], Verdict]
     begin_verification: Callable[[], Walking]

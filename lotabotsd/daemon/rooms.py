@@ -21,6 +21,7 @@ from lotabotsd.foundation.sockets import Peer, group_id
 from lotabotsd.identity.audit import REFUSED
 from lotabotsd.identity.records import Actor, IdentityCaps
 
+from .activating import licence_request
 from .appliance import Appliance
 from .billing import preview_bill
 from .evidence import Measurer, collect, licence_evidence, runtime_evidence
@@ -38,6 +39,7 @@ def rooms_of(appliance: Appliance, attester: Attester) -> Rooms:
         admins=Admins(os.geteuid(), group_id(appliance.config.control.group)),
         identity=appliance.identity,
         licence=appliance.licence,
+        licence_request=lambda note: licence_request(appliance, note),
         ledger=appliance.ledger,
         verify_ledger=appliance.ledger_watch.look,
         begin_verification=appliance.ledger_watch.begin,

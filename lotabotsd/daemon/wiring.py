@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from lotabotsd import __version__
@@ -26,7 +27,7 @@ from lotabotsd.identity.pepper import load_or_create_pepper
 from lotabotsd.identity.records import KeyRecord
 from lotabotsd.identity.store import IdentityStore
 from lotabotsd.licence.fingerprint import read_components
-from lotabotsd.licence.keyring import load_anchors
+from lotabotsd.licence.keyring import Anchors, load_anchors
 from lotabotsd.licence.store import LicenceStore
 from lotabotsd.limits.table import Table, adopt_or_create, create_table, current_boot_id
 from lotabotsd.policy.compile import PolicySource
@@ -58,14 +59,18 @@ log = logging.getLogger("lotabots.daemon")
 _APPLIANCE_PREFIX = "apl_"
 
 
-def open_appliance(config: Config, clock: Clock) -> Appliance:
+def open_appliance(
+    config: Config, clock: Clock, *, anchors: Callable[[], Anchors] = load_anchors
+) -> Appliance:
     """Open everything; what was opened is closed again when a later part cannot be.
+
+    `anchors` are the package's own but for a rehearsal: a configuration never names them.
 
     Order: identities, ledger (counted up to now), licence, keys, models. Raises DATABASE_DAMAGED,
     KEYRING_INVALID, FILE_UNREADABLE, FILE_UNWRITABLE, CONFIG_INVALID.
     """
     with ExitStack() as opened:
-        appliance = _open(config, clock, opened)
+        appliance = _open(config, clock, opened, anchors())
         appliance.models.allow(appliance.licence.standing().models_live)
         appliance.supervisor.want(wanted_of(appliance.models()))
         return replace(appliance, close=opened.pop_all().close)
@@ -100,7 +105,7 @@ class _Stores:
     bookkeeping: Bookkeeping
 
 
-def _open_stores(config: Config, clock: Clock, opened: ExitStack) -> _Stores:
+def _open_stores(config: Config, clock: Clock, opened: ExitStack, anchors: Anchors) -> _Stores:
     """Identities, ledger and licence, with everything counted that the journals hold."""
     paths = config.paths
     refuse_torn_state(paths)
@@ -121,7 +126,11 @@ def _open_stores(config: Config, clock: Clock, opened: ExitStack) -> _Stores:
     opened.callback(receipts.close)
     reported_at = ReportedAt(ledger)
     licence = LicenceStore(
-        paths.licence, load_anchors(), clock, components=read_components(), reported_ns=reported_at
+        paths.licence,
+        anchors,
+        clock,
+        components=partial(read_components, operator=config.licence.operator_fingerprint),
+        reported_ns=reported_at,
     )
     bookkeeping = Bookkeeping(
         Drainer(
@@ -144,9 +153,9 @@ def _open_stores(config: Config, clock: Clock, opened: ExitStack) -> _Stores:
     return _Stores(pepper, identity, ledger, watch, receipts, licence, reported_at, bookkeeping)
 
 
-def _open(config: Config, clock: Clock, opened: ExitStack) -> Appliance:
+def _open(config: Config, clock: Clock, opened: ExitStack, anchors: Anchors) -> Appliance:
     rule = rule_of(config.report.schedule)
-    stores = _open_stores(config, clock, opened)
+    stores = _open_stores(config, clock, opened, anchors)
     keyset = Keyset.load_or_create(config.paths.keys, config.paths.receipt_key)
     publisher = Publisher(
         config.paths.policy_db, slots=config.limits.slots, lease_seconds=config.gate.policy_lease_seconds

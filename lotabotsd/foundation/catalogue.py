@@ -146,7 +146,7 @@ CATALOGUE: dict[Code, Entry] = {
     ),
     Code.SIGNER_UNKNOWN: _e(
         "the signing key is not trusted here",
-        "check that the file is meant for this appliance and this release",
+        "check that the file is meant for this appliance; the vendor's newest keyring may have to come first",
         400,
         Exit.SIGNATURE,
     ),
@@ -171,6 +171,23 @@ CATALOGUE: dict[Code, Entry] = {
     ),
     Code.LICENCE_FINGERPRINT: _e(
         "the licence belongs to another machine", "ask the vendor for a licence bound to this machine", 400
+    ),
+    Code.LICENCE_REVOKED: _e(
+        "the vendor has revoked this licence", "ask the vendor for another licence", 409, Exit.SIGNATURE
+    ),
+    Code.REVOCATIONS_INVALID: _e(
+        "the list of revoked licences is not valid", "ask the vendor for the list again", 400, Exit.SIGNATURE
+    ),
+    Code.REVOCATIONS_OLDER: _e(
+        "a newer list of revoked licences is here already",
+        "nothing is to be done: the newer one holds",
+        409,
+    ),
+    Code.ACTIVATION_INVALID: _e(
+        "the activation request is not valid",
+        "make a new one on the appliance: lotabotsctl licence request",
+        400,
+        Exit.SIGNATURE,
     ),
     Code.LICENCE_LIMIT: _e(
         "the licence does not allow that many", "remove some, or ask for a larger licence", 409

@@ -169,6 +169,20 @@ class ModelsConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class LicenceConfig:
+    """`[licence]`"""
+
+    operator_fingerprint: str = key(
+        "",
+        lambda v: (
+            None
+            if not v or re.fullmatch(r"[!-~]{16,128}", v)
+            else "must be 16 to 128 characters without white space, that nobody can guess"
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class LimitsConfig:
     """`[limits]`"""
 
@@ -226,6 +240,7 @@ class Config:
     gate: GateConfig = field(default_factory=GateConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     models: ModelsConfig = field(default_factory=ModelsConfig)
+    licence: LicenceConfig = field(default_factory=LicenceConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     usage: UsageConfig = field(default_factory=UsageConfig)
     report: ReportConfig = field(default_factory=ReportConfig)

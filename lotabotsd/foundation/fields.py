@@ -127,6 +127,10 @@ class Fields:
         self.wrong(name, f"must be {what}")
         return ""
 
+    def optional_text(self, name: str, pattern: str, what: str) -> str | None:
+        """Text, or None where it is null."""
+        return None if self._take(name) is None else self.text(name, pattern, what)
+
     def texts(self, name: str, pattern: str, what: str, *, at_most: int = 64) -> tuple[str, ...]:
         """A sorted list of different texts that match a pattern."""
         value = self._take(name)

@@ -133,6 +133,11 @@ class Admission:
             return Refused(Code.KEY_EXPIRED, f"on {rfc3339(from_ns(grant.expires_at_ns))}")
         return _Proven(grant, min(until_ns, grant.expires_at_ns))
 
+    @property
+    def licence_warning(self) -> bytes:
+        """What every caller with a key is told of the licence; empty: nothing."""
+        return self._policy.standing().warning
+
     def standing(self, wall_ns: int) -> Refused | None:
         """Step 2: does the licence allow new work now, and is the policy fresh enough to say so?"""
         standing = self._policy.standing()

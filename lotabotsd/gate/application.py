@@ -116,6 +116,8 @@ class Application:
         if isinstance(grant, Refused):
             await exchange.refuse_as(grant)
             return
+        if warning := serving.admission.licence_warning:
+            exchange.extra_headers.append((b"lotabots-licence", warning))
         if route.verb not in INFERENCES:
             await side_doors.open_door_with_key(parts, serving, exchange, route, grant)
             return

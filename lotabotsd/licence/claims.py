@@ -15,7 +15,7 @@ from lotabotsd.foundation.fields import MAX_INTEGER, Fields
 MAX_GRACE_DAYS = 365
 MAX_RATE_CARD_BYTES = 256 * 1024
 # Fingerprint components and the hex digits of each (see fingerprint: why the network card has so few).
-COMPONENT_DIGITS = {"dmi-uuid": 64, "first-mac": 4, "machine-id": 64, "operator": 64}
+COMPONENT_DIGITS = {"dmi-uuid": 64, "first-mac": 4, "gpus": 64, "machine-id": 64, "operator": 64}
 _FEATURE = r"[a-z][a-z0-9_]{0,31}"
 
 

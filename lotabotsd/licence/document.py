@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from lotabotsd.foundation.envelope import Envelope, PayloadType, parse_envelope, verify
-from lotabotsd.foundation.errors import Code, LotaBotsError
+from lotabotsd.foundation.envelope import Envelope, PayloadType, parse_envelope
 
 from .claims import Licence, parse_licence
-from .keyring import Keyring, Use
+from .keyring import Keyring, Use, signer_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +28,11 @@ def open_licence(data: bytes, keyring: Keyring) -> Opened:
     Raises ENVELOPE_MALFORMED, ENVELOPE_TYPE, SIGNER_UNKNOWN, SIGNATURE_INVALID, LICENCE_INVALID.
     """
     envelope = parse_envelope(data)
-    revoked = [s.keyid for s in envelope.signatures if s.keyid in keyring.revoked]
-    if revoked:
-        raise LotaBotsError(
-            Code.SIGNER_UNKNOWN, f"the key {revoked[0]} was revoked", hint="ask the vendor for a new licence"
-        )
-    body = verify(envelope, PayloadType.LICENCE, keyring.trusted_keys(Use.LICENCE))
-    licence = parse_licence(body)
-    trusted = keyring.trusted_keys(Use.LICENCE, licence.issued_at)
-    signers = [s.keyid for s in envelope.signatures if s.keyid in trusted]
-    if not signers:
-        raise LotaBotsError(Code.SIGNER_UNKNOWN, "the signing key was not valid on the day of issue")
-    return Opened(licence, envelope, signers[0], hashlib.sha256(body).hexdigest())
+    body, signer = signer_of(
+        envelope,
+        PayloadType.LICENCE,
+        keyring,
+        Use.LICENCE,
+        lambda signed: parse_licence(signed).issued_at,
+    )
+    return Opened(parse_licence(body), envelope, signer, hashlib.sha256(body).hexdigest())

@@ -40,12 +40,14 @@ def read_components(*, operator: str = "", root: Path = Path("/")) -> dict[str, 
     """This machine's components; what cannot be read is left out.
 
     `operator` is a value that the operator sets where machines come and go (virtual machines, containers).
-    The DMI UUID is readable by root only on most kernels.
+    The DMI UUID is readable by root only on most kernels. The GPUs are one component, so that however many
+    are swapped, at most one component changes.
     """
     identifiers = {
         "machine-id": _read(root / "etc/machine-id"),
         "dmi-uuid": _read(root / "sys/class/dmi/id/product_uuid"),
         "first-mac": _first_card(root / "sys/class/net"),
+        "gpus": _gpus(root / "proc/driver/nvidia/gpus"),
         "operator": operator.strip(),
     }
     return {name: component(name, value) for name, value in identifiers.items() if value}
@@ -60,9 +62,26 @@ def _first_card(directory: Path) -> str:
     return min((address for address in cards if address.strip("0:")), default="")
 
 
-def _read(path: Path) -> str:
+def _gpus(directory: Path) -> str:
+    """The UUIDs of all GPUs, sorted, as NVIDIA's driver tells them without NVML."""
+    try:
+        cards = [_gpu_uuid(card / "information") for card in directory.iterdir()]
+    except OSError:
+        return ""
+    return " ".join(sorted(uuid for uuid in cards if uuid))
+
+
+def _gpu_uuid(path: Path) -> str:
+    for line in _read(path, 4096).splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == "GPU UUID":
+            return value.strip() if value.strip().startswith("GPU-") else ""
+    return ""
+
+
+def _read(path: Path, limit: int = 256) -> str:
     try:
         with path.open("rb") as file:
-            return file.read(256).decode("ascii").strip()
+            return file.read(limit).decode("ascii").strip()
     except (OSError, UnicodeDecodeError):
         return ""

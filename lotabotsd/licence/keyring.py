@@ -7,7 +7,7 @@ roots, the rule by which TUF rotates its root (TUF specification, 5.3).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -152,6 +152,34 @@ def rotate(current: Keyring, envelope: Envelope) -> Keyring:
     if DEVELOPMENT_ROOT in following.roots and DEVELOPMENT_ROOT not in current.roots:
         raise LotaBotsError(Code.KEYRING_INVALID, "the published development root may not become a root")
     return following
+
+
+def signer_of(
+    envelope: Envelope,
+    expected_type: PayloadType,
+    keyring: Keyring,
+    use: Use,
+    issued_at: Callable[[bytes], datetime],
+) -> tuple[bytes, str]:
+    """The verified body of a document that an issuing key signed, and that key's id.
+
+    The key must have been valid when the document was issued (`issued_at` of its body), not now: a document
+    outlives its key. A revoked key refuses it, whatever else signed. Raises ENVELOPE_TYPE, SIGNER_UNKNOWN,
+    SIGNATURE_INVALID, and what `issued_at` raises.
+    """
+    revoked = [s.keyid for s in envelope.signatures if s.keyid in keyring.revoked]
+    if revoked and envelope.payload_type is expected_type:
+        raise LotaBotsError(
+            Code.SIGNER_UNKNOWN,
+            f"the key {revoked[0]} was revoked",
+            hint=f"ask the vendor for a new {expected_type.label.lower()}",
+        )
+    body = verify(envelope, expected_type, keyring.trusted_keys(use))
+    trusted = keyring.trusted_keys(use, issued_at(body))
+    signers = [s.keyid for s in envelope.signatures if s.keyid in trusted]
+    if not signers:
+        raise LotaBotsError(Code.SIGNER_UNKNOWN, "the signing key was not valid on the day of issue")
+    return body, signers[0]
 
 
 def _issuing_key(fields: Fields) -> IssuingKey:

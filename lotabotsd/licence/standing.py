@@ -34,6 +34,7 @@ class Found(StrEnum):
     ABSENT = "absent"  # no licence is installed
     UNUSABLE = "unusable"  # there is one, and it cannot be read or trusted
     ENDED = "ended"  # terminates_at has passed
+    REVOKED = "revoked"  # the vendor took it back
     ELSEWHERE = "elsewhere"  # the fingerprint is another machine's
     TOO_NEW = "too_new"  # this release came out after max_release_date
     EARLY = "early"  # starts_at has not come
@@ -67,6 +68,12 @@ TABLE: dict[Found, Row] = {
         "licence_terminated",
         False,
         "the licence has ended: running requests finish, new ones are refused until it is renewed",
+    ),
+    Found.REVOKED: Row(
+        State.RESTRICTED,
+        "licence_revoked",
+        False,
+        "the vendor has revoked the licence: the free tier's limits hold until another one is installed",
     ),
     Found.ELSEWHERE: Row(
         State.RESTRICTED,
@@ -172,18 +179,22 @@ def judge(
     released_on: date | None = None,
     unusable: LotaBotsError | None = None,
     duty: Duty = NO_DUTY,
+    revoked: str | None = None,
 ) -> Standing:
     """The standing at `now_ns`, or at the clock's floor when the clock is below it.
 
     `here`: the fingerprint, if any, is this machine's. `released_on`: the day of this release, if known.
     `unusable`: why the installed licence could not be read. `development`: the anchors are published ones.
-    `duty`: how the usage reports that it asks for stand at that moment.
+    `duty`: how the usage reports that it asks for stand at that moment. `revoked`: why the
+    vendor took it back.
     """
     moment_ns = max(now_ns, floor_ns)
     if unusable is not None:
         licence, found = None, Found.UNUSABLE
     else:
-        found = find(licence, moment_ns, here=here, released_on=released_on, duty=duty)
+        found = find(
+            licence, moment_ns, here=here, released_on=released_on, duty=duty, revoked=revoked is not None
+        )
     row = TABLE[found]
     tier = licence.tier if licence and row.own_limits else Tier.FREE
     terms = licence.terms if licence and row.own_limits else TIERS[Tier.FREE]
@@ -192,7 +203,7 @@ def judge(
         state=row.state,
         code=row.code,
         effect=row.effect,
-        detail=str(unusable) if unusable is not None else "",
+        detail=_detail(found, unusable, revoked),
         tier=tier,
         kind=licence.kind.value if licence else "",
         licence_id=licence.licence_id if licence else "",
@@ -224,6 +235,7 @@ def find(
     here: bool,
     released_on: date | None,
     duty: Duty = NO_DUTY,
+    revoked: bool = False,
 ) -> Found:
     """The first line of the table that holds; every period is half-open, its end exclusive."""
     if licence is None:
@@ -231,6 +243,8 @@ def find(
     expires_ns = to_ns(licence.expires_at)
     if licence.terminates_at is not None and moment_ns >= to_ns(licence.terminates_at):
         return Found.ENDED
+    if revoked:
+        return Found.REVOKED
     if not here:
         return Found.ELSEWHERE
     if released_on and licence.max_release_date and released_on > licence.max_release_date:
@@ -244,6 +258,12 @@ def find(
     if moment_ns < expires_ns:
         return Found.NEAR_END if _reminder(licence, moment_ns) else Found.RUNNING
     return Found.OVER
+
+
+def _detail(found: Found, unusable: LotaBotsError | None, revoked: str | None) -> str:
+    if found is Found.REVOKED:
+        return revoked or ""
+    return str(unusable) if unusable is not None else ""
 
 
 def _reminder(licence: Licence, moment_ns: int) -> int:

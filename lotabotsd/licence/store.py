@@ -1,7 +1,7 @@
 """Keep the installed licence: judge a new one, put it in place whole, keep the one before for an undo.
 
 In its directory (0700): `current.dsse.json`, `previous.dsse.json`, `memory.json` (highest sequence seen),
-`clock.json` (the clock's floor) and `keyring-<version>.dsse.json`. Each is written atomically, in an order in
+`clock.json` (the clock's floor) and the files of `trust`. Each is written atomically, in an order in
 which a crash between two files leaves a state that is right by itself; doing the same again finishes it.
 """
 
@@ -13,18 +13,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lotabotsd.foundation.catalogue import CATALOGUE
 from lotabotsd.foundation.clock import NANOSECONDS, Clock, from_ns, rfc3339, to_ns
-from lotabotsd.foundation.envelope import MAX_ENVELOPE_BYTES, parse_envelope
+from lotabotsd.foundation.envelope import MAX_ENVELOPE_BYTES
 from lotabotsd.foundation.errors import Code, LotaBotsError
 from lotabotsd.foundation.files import read_bounded, write_atomically
 
 from .claims import Licence, to_claims
 from .document import Opened, open_licence
 from .fingerprint import matches
-from .keyring import Anchors, Keyring, rotate
+from .keyring import Anchors
 from .memory import Memory, Seen, floor_bytes, memory_bytes, parse_floor, parse_memory
 from .reporting import NO_DUTY, Duty, duty_of
 from .standing import Standing, judge
+from .trust import Trust
 
 # An undo, not a way back to a larger licence that was replaced long ago.
 ROLLBACK_WINDOW_NS = 7 * 86_400 * NANOSECONDS
@@ -34,6 +36,7 @@ FLOOR_STEP_NS = 60 * NANOSECONDS  # the floor on disk may be behind by this much
 _REFUSED: dict[str, Code] = {
     "licence_fingerprint": Code.LICENCE_FINGERPRINT,
     "licence_not_yet_valid": Code.LICENCE_NOT_YET_VALID,
+    "licence_revoked": Code.LICENCE_REVOKED,
     "licence_release": Code.LICENCE_EXPIRED,
     "licence_restricted": Code.LICENCE_EXPIRED,
     "licence_terminated": Code.LICENCE_EXPIRED,
@@ -71,18 +74,19 @@ class LicenceStore:
         anchors: Anchors,
         clock: Clock,
         *,
-        components: Mapping[str, str] | None = None,
+        components: Callable[[], Mapping[str, str]] = dict,
         reported_ns: Callable[[], int] | None = None,
     ) -> None:
-        """`components` are this machine's fingerprint components (fingerprint.read_components).
+        """`components` reads this machine's fingerprint (fingerprint.read_components).
 
         `reported_ns` says when the vendor last accepted a usage report (nanoseconds since 1970, 0: never); it
         must not raise. Without it, as for a store with no ledger beside it, there is no duty to report.
         """
+        self.trust = Trust(directory, anchors)
         self._directory = directory
         self._anchors = anchors
         self._clock = clock
-        self._components = dict(components or {})
+        self._components = components
         self._reported_ns = reported_ns
         self._lock = threading.RLock()
         self._floor_ns = self._written_floor_ns = parse_floor(self._read("clock.json"))
@@ -115,10 +119,11 @@ class LicenceStore:
         """Put a licence in place, or only say what it would change.
 
         Raises what `open_licence` raises, LICENCE_FINGERPRINT, LICENCE_NOT_YET_VALID, LICENCE_EXPIRED,
-        LICENCE_ROLLBACK for a sequence below the highest seen, and FILE_UNWRITABLE or DISK_FULL.
+        LICENCE_REVOKED, LICENCE_ROLLBACK for a sequence below the highest seen, and
+        FILE_UNWRITABLE or DISK_FULL.
         """
         with self._lock:
-            opened = open_licence(data, self.keyring())
+            opened = open_licence(data, self.trust.keyring())
             remembered = self._memory_with_current().with_licence(
                 opened.signer, _seen(opened), self._now_ns()
             )
@@ -151,29 +156,13 @@ class LicenceStore:
             (self._directory / "previous.dsse.json").unlink()
             return change
 
-    def keyring(self) -> Keyring:
-        """The newest keyring: the package's, then every installed one after it. Raises KEYRING_INVALID."""
-        keyring = self._anchors.keyring
-        while data := self._read(_keyring_name(keyring.version + 1)):
-            try:
-                keyring = rotate(keyring, parse_envelope(data))
-            except LotaBotsError as error:
-                name = _keyring_name(keyring.version + 1)
-                raise LotaBotsError(Code.KEYRING_INVALID, f"{name}: {error}") from error
-        return keyring
+    def components(self) -> dict[str, str]:
+        """This machine's fingerprint components as they are now."""
+        return dict(self._components())
 
-    def install_keyring(self, data: bytes) -> Keyring:
-        """Trust the vendor's next keyring; one that is trusted already changes nothing.
-
-        Raises KEYRING_INVALID, and what `verify` raises.
-        """
-        with self._lock:
-            keyring, envelope = self.keyring(), parse_envelope(data)
-            if self._read(_keyring_name(keyring.version)) == envelope.to_json():
-                return keyring
-            following = rotate(keyring, envelope)
-            self._write(_keyring_name(following.version), envelope.to_json())
-            return following
+    def highest_sequence(self) -> int:
+        """The highest sequence of a licence that was ever installed; 0: none. Raises KEYRING_INVALID."""
+        return self._memory_with_current().newest(self.trust.keyring().revoked).sequence
 
     def raise_floor(self, *moments_ns: int) -> None:
         """Note that it is at least this late: the clock now, and moments such as the last ledger row's."""
@@ -192,14 +181,16 @@ class LicenceStore:
     def _judge(self, licence: Licence | None, installed_ns: int) -> Standing:
         bound = licence.fingerprint if licence else None
         built_at = self._anchors.built_at
+        revoked = self.trust.revoked(licence.licence_id) if licence else None
         return judge(
             licence,
             self._clock.wall_ns(),
             self._floor(licence),
             development=self._anchors.development,
-            here=bound is None or matches(bound, self._components),
+            here=bound is None or matches(bound, self._components()),
             released_on=built_at.date() if built_at else None,
             duty=self._duty(licence, installed_ns),
+            revoked=f"{revoked.reason}, on {rfc3339(revoked.revoked_at)}" if revoked else None,
         )
 
     def _floor(self, licence: Licence | None) -> int:
@@ -214,7 +205,7 @@ class LicenceStore:
         data = self._read(name)
         if not data:
             return None
-        keyring = self.keyring()
+        keyring = self.trust.keyring()
         opened = open_licence(data, keyring)
         memory = self._memory()
         older = opened.licence.sequence < memory.newest(keyring.revoked).sequence
@@ -227,10 +218,12 @@ class LicenceStore:
     def _refuse_unusable(self, change: Change) -> None:
         code = _REFUSED.get(change.after.code)
         if code is not None:
-            raise LotaBotsError(code, f"{change.licence.licence_id}: {change.after.effect}")
+            effect, name = change.after.effect, change.licence.licence_id
+            said = effect.startswith(CATALOGUE[code].message)  # once is enough
+            raise LotaBotsError(code, name if said else f"{name}: {effect}")
 
     def _refuse_older(self, opened: Opened) -> None:
-        newest = self._memory_with_current().newest(self.keyring().revoked)
+        newest = self._memory_with_current().newest(self.trust.keyring().revoked)
         sequence = opened.licence.sequence
         if sequence < newest.sequence:
             raise LotaBotsError(
@@ -281,7 +274,3 @@ class LicenceStore:
 
 def _seen(opened: Opened) -> Seen:
     return Seen(opened.licence.sequence, opened.digest)
-
-
-def _keyring_name(version: int) -> str:
-    return f"keyring-{version}.dsse.json"

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from lotabotsd.foundation.clock import NANOSECONDS
 from lotabotsd.limits.scope import Scope
 
 
@@ -43,6 +44,7 @@ class StandingFacts:
     clock_suspect: bool
     expires_at_ns: int  # wall time; 0 without a licence
     features: frozenset[str]
+    warning: bytes  # the value of Lotabots-Licence; empty where nothing is to be said
     lease_until_ns: int  # wall time; renewed by the daemon without a new generation
 
     @classmethod
@@ -59,8 +61,21 @@ class StandingFacts:
             clock_suspect=bool(standing["clock_suspect"]),
             expires_at_ns=int(standing["expires_at_ns"]),
             features=frozenset(standing["features"]),
+            warning=_warning(standing),
             lease_until_ns=lease_until_ns,
         )
+
+
+def _warning(standing: Mapping[str, Any]) -> bytes:
+    """`expiring;code=licence_expiring;expires=@1798761600`: an Item of RFC 9651, its date in Unix seconds.
+
+    Callers hear of what a person should do something about; without a licence, or with a good one, nothing.
+    """
+    if standing["state"] in ("none", "valid"):
+        return b""
+    expires_ns = int(standing["expires_at_ns"])
+    when = f";expires=@{expires_ns // NANOSECONDS}" if expires_ns else ""
+    return f"{standing['state']};code={standing['code']}{when}".encode()
 
 
 @dataclass(frozen=True, slots=True)

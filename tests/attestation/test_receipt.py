@@ -10,9 +10,19 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
 
-from lotabotsd.attestation.receipt import MAX_RECEIPT_BYTES, Body, ReceiptSigner, Stated, receipt_claims
+from lotabotsd.attestation.receipt import (
+    MAX_RECEIPT_BYTES,
+    Body,
+    ReceiptSigner,
+    Stated,
+    receipt_claims,
+    receipt_json,
+)
 from lotabotsd.attestation.verify import verify_receipt
+from lotabotsd.foundation.canonical import canonical_json
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "receipt"
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
@@ -71,6 +81,25 @@ def stated(**changes: Any) -> Stated:
 
 def test_the_frozen_receipt_is_what_the_gate_issues() -> None:
     assert ReceiptSigner(KEY).sign(stated()) == (GOLDEN / "plain.txt").read_text().strip()
+
+
+OUTSIDE = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=20)
+
+
+@given(
+    texts=st.fixed_dictionaries(
+        dict.fromkeys(("method", "path", "model", "version", "licence_id", "tier", "image"), OUTSIDE)
+    ),
+    nonce=st.none() | OUTSIDE,
+    token_hash=OUTSIDE,
+    digest=st.sampled_from(["", "ab" * 32]),
+    upstream_us=st.none() | st.integers(0, 10**9),
+    development=st.booleans(),
+    gpus=st.lists(OUTSIDE, max_size=3).map(tuple),
+)
+def test_what_is_written_out_is_the_canonical_json_of_the_claims(texts: dict[str, str], **more: Any) -> None:
+    made = stated(**texts, **more)
+    assert receipt_json(made) == canonical_json(receipt_claims(made))
 
 
 @pytest.mark.parametrize(

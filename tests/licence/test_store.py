@@ -161,9 +161,9 @@ def test_a_bound_licence_works_on_its_machine_and_not_after_a_move(
     open_store: Callable[..., LicenceStore], vendor: Any
 ) -> None:
     bound = {"match": "all", "components": dict(HERE)}
-    store = open_store(components=HERE)
+    store = open_store(components=lambda: HERE)
     assert store.install(vendor.licence(fingerprint=bound)).after.state is State.VALID
-    moved = open_store(components={**HERE, "machine-id": component("machine-id", "z")})
+    moved = open_store(components=lambda: {**HERE, "machine-id": component("machine-id", "z")})
     assert (moved.standing().state, moved.standing().code) == (State.RESTRICTED, "licence_fingerprint")
 
 

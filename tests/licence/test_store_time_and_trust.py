@@ -96,10 +96,10 @@ def test_the_next_keyring_brings_a_new_key_and_revokes_the_old(
     assert code_of(lambda: store.install(later)) is Code.SIGNER_UNKNOWN
     old, new = vendor.entry(vendor.issuing), vendor.entry(vendor.second)
     second = vendor.keyring(version=2, keys=[old, new]).to_json()
-    assert store.install_keyring(second).version == store.install_keyring(second).version == 2
+    assert store.trust.install_keyring(second).version == store.trust.install_keyring(second).version == 2
     third = vendor.keyring(version=3, keys=[old, new], revoked=[old["keyid"]]).to_json()
-    store.install_keyring(third)
-    assert open_store().keyring().version == 3
+    store.trust.install_keyring(third)
+    assert open_store().trust.keyring().version == 3
     assert store.standing().code == "licence_unusable"
     assert store.install(later).after.state is State.VALID
 
@@ -107,8 +107,8 @@ def test_the_next_keyring_brings_a_new_key_and_revokes_the_old(
 def test_a_keyring_out_of_order_is_refused(store: LicenceStore, vendor: Any, tmp_path: Path) -> None:
     for envelope in (vendor.keyring(version=3), vendor.keyring(version=1)):
         data = envelope.to_json()
-        assert code_of(lambda data=data: store.install_keyring(data)) is Code.KEYRING_INVALID
-    assert code_of(lambda: store.install_keyring(vendor.licence())) is Code.ENVELOPE_TYPE
+        assert code_of(lambda data=data: store.trust.install_keyring(data)) is Code.KEYRING_INVALID
+    assert code_of(lambda: store.trust.install_keyring(vendor.licence())) is Code.ENVELOPE_TYPE
     assert list(tmp_path.iterdir()) == []
 
 
@@ -127,5 +127,5 @@ def test_a_thief_who_signed_the_highest_sequence_does_not_lock_the_vendor_out(
     store.install(vendor.licence(sequence=10**15))
     assert code_of(lambda: store.install(vendor.licence(sequence=8))) is Code.LICENCE_ROLLBACK
     old, new = vendor.entry(vendor.issuing), vendor.entry(vendor.second)
-    store.install_keyring(vendor.keyring(version=2, keys=[old, new], revoked=[old["keyid"]]).to_json())
+    store.trust.install_keyring(vendor.keyring(version=2, keys=[old, new], revoked=[old["keyid"]]).to_json())
     assert store.install(vendor.licence(by=vendor.second, sequence=8)).after.state is State.VALID

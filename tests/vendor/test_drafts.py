@@ -49,7 +49,7 @@ def test_a_rotation_in_steps_by_holders_who_never_meet(house: Any, tmp_path: Pat
     assert (after.keyring.version, len(after.roots)) == (2, 2)
     (tmp_path / "a").mkdir()
     appliance = LicenceStore(tmp_path / "a", before, clock)
-    assert appliance.install_keyring(house.keyring(2)) == after.keyring
+    assert appliance.trust.install_keyring(house.keyring(2)) == after.keyring
     again = house.finish(draft, beside)
     assert (again.code, again.json) == (Exit.OK, done.json)
     assert house.anchors() == after

@@ -72,6 +72,26 @@ def test_a_month_is_billed_once_and_again_gives_the_same_bytes(
     assert "3 lines, 0 of them new" in second.err
 
 
+def test_a_card_sent_with_an_acknowledgement_bills_the_months_that_it_is_for(
+    vendor: Vendor, directory: Path, passphrase_file: Path, appliance: Any, verified: Any,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    keys = ("--dir", directory, "--passphrase-file", passphrase_file)
+    first = verified(appliance.report(MARCH))
+    value = json.loads(CARD.read_bytes())
+    value.update(card_id="dearer", valid_from="2026-04-01T00:00:00Z", minimum="99.00")
+    plain, signed = tmp_path / "plain.json", tmp_path / "card.txt"
+    plain.write_text(json.dumps(value))
+    assert vendor("rate-card", "sign", *keys, "--output", signed, plain).code == Exit.OK
+    answer = vendor("ack", "issue", *keys, "--rate-card", signed, first)
+    assert answer.code == Exit.OK, answer.err
+    again = vendor("ack", "issue", *keys, first)
+    assert again.out == answer.out
+    second = verified(appliance.report(datetime(2026, 5, 1, tzinfo=UTC)))
+    assert total(vendor("rate", "--dir", directory, first).out) == Decimal("50.00")
+    assert total(vendor("rate", "--dir", directory, "--month", "2026-04", second).out) == Decimal("99.00")
+
+
 def test_the_ledger_and_the_report_give_the_same_lines(
     vendor: Vendor, directory: Path, appliance: Any, verified: Any
 ) -> None:

@@ -128,9 +128,9 @@ def test_every_root_is_replaced_and_both_old_and_new_anchors_lead_to_the_same_ke
     issued = house.keys("licence", "issue", "--tier", "pro", "--customer", "X", "--output", licence)
     assert issued.code == Exit.OK, issued.err
     old, new = store(tmp_path / "old", before, clock), store(tmp_path / "new", after, clock)
-    assert old.install_keyring(house.keyring(2)).roots == after.roots
+    assert old.trust.install_keyring(house.keyring(2)).roots == after.roots
     for appliance in (old, new):
-        assert appliance.keyring() == after.keyring
+        assert appliance.trust.keyring() == after.keyring
         assert appliance.install(licence.read_bytes()).licence.customer == "X"
 
 
@@ -143,14 +143,14 @@ def test_an_appliance_goes_on_after_two_rotations_and_a_new_release(
     assert house.keys("root", "rotate").code == Exit.OK
     appliance = store(tmp_path / "a", oldest, clock)
     with pytest.raises(LotaBotsError) as caught:
-        appliance.install_keyring(house.keyring(3))
+        appliance.trust.install_keyring(house.keyring(3))
     assert caught.value.code is Code.SIGNER_UNKNOWN, "in between the roots changed twice"
     for version in (2, 3):
-        appliance.install_keyring(house.keyring(version))
-    assert appliance.keyring().version == 3
+        appliance.trust.install_keyring(house.keyring(version))
+    assert appliance.trust.keyring().version == 3
     # The same directory under a newer release: it starts at its own keyring and reads on from there.
     for anchors in (middle, house.anchors()):
-        assert store(tmp_path / "a", anchors, clock).keyring() == house.anchors().keyring
+        assert store(tmp_path / "a", anchors, clock).trust.keyring() == house.anchors().keyring
 
 
 def test_a_root_is_added_and_one_removed_and_the_threshold_changes(house: Any) -> None:

@@ -264,7 +264,7 @@ def test_books_of_the_release_before_keep_everything(
         }
     for file in directory.glob("vendor.db*"):
         file.unlink()
-    old = open_database(directory / "vendor.db", application_id=0x4C42564E, migrations=MIGRATIONS[:2])
+    old = open_database(directory / "vendor.db", application_id=0x4C42564E, migrations=MIGRATIONS[:3])
     for table, found in rows.items():
         for row in found:
             old.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import click
 from lotabotsd.cli.session import Session, json_option, pass_session, say_spread, show
 from lotabotsd.cli.tables import Cell, limit_text, moment_text, pairs
 from lotabotsd.foundation.errors import Code, LotaBotsError
+from lotabotsd.foundation.files import write_atomically
 
 MAX_LICENCE_BYTES = 1024 * 1024
 _LIMITS = (
@@ -32,25 +34,60 @@ def licence() -> None:
 @json_option
 @pass_session
 def show_licence(session: Session, as_json: bool) -> None:
-    """Show what the licence allows now."""
-    show(session.client.get("licence"), lambda found: standing_text(found["standing"]), as_json=as_json)
+    """Show what the licence allows, and whose keys are trusted."""
+    show(session.client.get("licence"), _shown, as_json=as_json)
 
 
 @licence.command("install", short_help="Install the licence in FILE (or - for standard input).")
-@click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
+@click.argument(
+    "files", metavar="FILE...", type=click.Path(path_type=Path, allow_dash=True), nargs=-1, required=True
+)
 @click.option("--check", is_flag=True, help="Only say what would change.")
 @json_option
 @pass_session
-def install(session: Session, file: Path, check: bool, as_json: bool) -> None:
+def install(session: Session, files: tuple[Path, ...], check: bool, as_json: bool) -> None:
     """Install the licence in FILE (or - for standard input): armoured, DSSE JSON, or the one line.
 
-    It takes effect at once in all gate workers; running requests are not disturbed.
+    It takes effect at once in all gate workers; running requests are not disturbed. Other files of the
+    vendor's may be among them, in any order: keyrings, and lists of revoked licences.
     """
-    data = read_document(file)
-    change = session.client.put_bytes("licence", data=data, check="true" if check else None)
-    title = "this would change:" if check else "licence installed; changed:"
-    show(change, lambda found: f"{title}\n{change_text(found)}", as_json=as_json)
-    say_spread(change.get("spread"))
+    from .documents import Document  # here, so that --help does not wait for it
+
+    documents = sorted((Document.read(file) for file in files), key=lambda document: document.order)
+    if check and len(documents) > 1:
+        raise LotaBotsError(
+            Code.USAGE,
+            "--check looks at one file: the later ones would be judged without the ones before",
+            hint="check and install the files one by one: keyrings first, the licence last",
+        )
+    for document in documents:
+        change = session.client.put_bytes(*document.path, data=document.data, check="true" if check else None)
+        show(change, partial(document.words, check=check), as_json=as_json)
+        say_spread(change.get("spread"))
+
+
+@licence.command("request", short_help="Write a request for a licence of this machine.")
+@click.option("--note", default="", help="For the vendor, as in an order number.")
+@click.option("--output", type=click.Path(path_type=Path), help="New file.  [default: standard output]")
+@json_option
+@pass_session
+def request(session: Session, note: str, output: Path | None, as_json: bool) -> None:
+    """Write a request for a licence of this machine, to send to the vendor.
+
+    It holds HMACs of the machine's identifiers, none of the identifiers. Compare the code with what the
+    vendor reads: it is the same for the same request.
+    """
+    if output is not None and output.exists():
+        raise LotaBotsError(Code.ALREADY_EXISTS, str(output), hint="choose another --output")
+    found = session.client.get("licence", "request", note=note or None)
+    if output is not None:
+        write_atomically(output, found["text"].encode(), mode=0o644)
+        found["file"] = str(output)
+    if output is None and not as_json:
+        click.echo(found["text"], nl=False)
+        click.echo(_requested(found), err=True)
+    else:
+        show(found, _requested, as_json=as_json)
 
 
 @licence.command("rollback")
@@ -61,6 +98,35 @@ def rollback(session: Session, as_json: bool) -> None:
     change = session.client.post("licence", "rollback")
     show(change, lambda found: f"licence rolled back; changed:\n{change_text(found)}", as_json=as_json)
     say_spread(change.get("spread"))
+
+
+def _requested(found: dict[str, Any]) -> str:
+    """What is in a request, for people."""
+    return pairs(
+        [
+            ("code", found["short_code"]),
+            ("appliance", found["appliance_id"]),
+            ("components", ", ".join(found["components"])),
+            ("GPUs", found["gpus"]),
+            ("licence now", found["licence_id"] or "-"),
+            *([("note", found["note"])] if found["note"] else []),
+            *([("file", found["file"])] if "file" in found else []),
+            ("next", "send it to the vendor, then: lotabotsctl licence install FILE"),
+        ]
+    )
+
+
+def _shown(found: dict[str, Any]) -> str:
+    trust = found["trust"]
+    if trust is None:
+        return standing_text(found["standing"])
+    keyring, listed = trust["keyring"], trust["revocations"]
+    said = f"list {listed['version']}, {listed['licences']} licences" if listed else "no list"
+    entries: list[tuple[str, Cell]] = [
+        ("keyring", f"{keyring['version']}, of {keyring['issued_at'][:10]}"),
+        ("revoked", said),
+    ]
+    return f"{standing_text(found['standing'])}\n{pairs(entries)}"
 
 
 def standing_text(standing: dict[str, Any]) -> str:

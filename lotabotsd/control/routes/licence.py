@@ -33,13 +33,17 @@ def routes(rooms: Rooms) -> APIRouter:
 
     @router.get("/licence")
     def show() -> dict[str, Any]:
-        """What the licence allows now, and its claims where one is installed and usable."""
+        """What the licence allows now, its claims where one is installed and usable, and whom it trusts."""
         standing = licence.standing()
         try:
             current = licence.current()
         except LotaBotsError:
             current = None  # the standing says what is wrong with it
-        return {"standing": standing.to_dict(), "licence": to_claims(current) if current else None}
+        return {
+            "standing": standing.to_dict(),
+            "licence": to_claims(current) if current else None,
+            "trust": _trust(rooms),
+        }
 
     @router.put("/licence", openapi_extra=DOCUMENT_BODY)
     def install(
@@ -61,6 +65,14 @@ def routes(rooms: Rooms) -> APIRouter:
         return {**answer, "spread": rooms.publish().to_dict()}
 
     return router
+
+
+def _trust(rooms: Rooms) -> dict[str, Any] | None:
+    """Whom the appliance trusts; None where a keyring's file is damaged, which the standing tells."""
+    try:
+        return rooms.licence.trust.to_dict()
+    except LotaBotsError:
+        return None
 
 
 def install_audited(rooms: Rooms, who: Actor, document: bytes) -> dict[str, Any]:

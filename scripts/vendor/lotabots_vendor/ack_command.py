@@ -17,8 +17,9 @@ from lotabotsd.licence.document import open_licence
 from lotabotsd.licence.keyring import Keyring, Use
 from lotabotsd.usage.acknowledgement import Acknowledgement, open_acknowledgement, read_acknowledgement
 
-from .answers import acknowledgement_body
+from .answers import Included, acknowledgement_body
 from .authority import Authority, development_authority, existing, newest_keyring
+from .card_file import signed_card
 from .desk import Desk, pairs
 from .history import Reported, Verdict
 from .licence_command import (
@@ -48,6 +49,12 @@ def ack() -> None:
 @issuing_key_option
 @click.argument("report", metavar="FILE.zip|REPORT-ID")
 @click.option("--licence", type=click.Path(path_type=Path), help="A renewed licence to go with it.")
+@click.option(
+    "--rate-card",
+    "card_file",
+    type=click.Path(path_type=Path),
+    help="A signed rate card to go with it, for the months that it says.",
+)
 @click.option("--accept", is_flag=True, help="Accept it although verifying it found errors.")
 @click.option("--reject", multiple=True, metavar="REASON", help="Reject it for this reason (repeatable).")
 @click.option(
@@ -64,6 +71,7 @@ def issue(
     issuing_key: str | None,
     report: str,
     licence: Path | None,
+    card_file: Path | None,
     accept: bool,
     reject: tuple[str, ...],
     form: str,
@@ -81,11 +89,14 @@ def issue(
     authority = authority_of(
         directory, development, passphrases, issuing_key, Use.ACKNOWLEDGEMENT, desk.now()
     )
-    renewed = _renewed(licence, authority.keyring)
+    included = Included(
+        _renewed(licence, authority.keyring),
+        signed_card(card_file, authority.keyring) if card_file else None,
+    )
     records = Records(directory if directory is None or development else existing(directory))
     try:
         reported, verdict = _verified(desk, records, report, on_the_spot=directory is None)
-        envelope, before = _issued(desk, records, authority, reported, verdict, renewed, accept, reject)
+        envelope, before = _issued(desk, records, authority, reported, verdict, included, accept, reject)
     finally:
         records.close()
     text = spelled(parse_envelope(envelope), form)
@@ -161,7 +172,7 @@ def _issued(
     authority: Authority,
     reported: Reported,
     verdict: Verdict,
-    renewed: bytes | None,
+    included: Included,
     accept: bool,
     reject: tuple[str, ...],
 ) -> tuple[bytes, bool]:
@@ -173,10 +184,10 @@ def _issued(
     with records.writing():
         issued = records.acknowledgement(reported.report_hash)
         if issued is not None:
-            _refuse_another(issued, renewed, reject)
+            _refuse_another(issued, included, reject)
             return issued, True
         body = acknowledgement_body(
-            reported, verdict, issued_at=desk.now(), licence=renewed, accept=accept, reject=reject
+            reported, verdict, issued_at=desk.now(), included=included, accept=accept, reject=reject
         )
         envelope = authority.sign_acknowledgement(body, desk.now()).to_json()
         said = read_acknowledgement(body)
@@ -184,10 +195,16 @@ def _issued(
     return envelope, False
 
 
-def _refuse_another(issued: bytes, renewed: bytes | None, reject: tuple[str, ...]) -> None:
+def _refuse_another(issued: bytes, included: Included, reject: tuple[str, ...]) -> None:
     """Raises CONFLICT when what was issued before is not what is asked for now."""
     said = read_acknowledgement(parse_envelope(issued).body)
-    if renewed is not None and renewed != said.licence:
+    if included.rate_card is not None and included.rate_card != said.rate_card:
+        raise LotaBotsError(
+            Code.CONFLICT,
+            "the report was acknowledged without this rate card",
+            hint="send it with the next acknowledgement, or in a licence",
+        )
+    if included.licence is not None and included.licence != said.licence:
         raise LotaBotsError(
             Code.CONFLICT,
             "the report was acknowledged without this licence",
@@ -209,6 +226,7 @@ def _entries(said: Acknowledgement) -> list[tuple[str, object]]:
         ("period", f"{value['from']} until {value['until']}"),
         ("issued", value["issued_at"]),
         ("licence", "included" if said.licence else "none included"),
+        ("rate card", "included" if said.rate_card else "none included"),
         *(("reason", reason) for reason in said.reasons),
     ]
 

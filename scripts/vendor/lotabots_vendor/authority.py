@@ -38,6 +38,10 @@ class Authority:
         """A licence signed by the issuing key. Raises SIGNER_UNKNOWN when it may not sign at that moment."""
         return self._sign(PayloadType.LICENCE, Use.LICENCE, body, at)
 
+    def sign_revocations(self, body: bytes, at: datetime) -> Envelope:
+        """A list of revoked licences: who may issue them may revoke them. Raises SIGNER_UNKNOWN."""
+        return self._sign(PayloadType.REVOCATIONS, Use.LICENCE, body, at)
+
     def sign_rate_card(self, body: bytes, at: datetime) -> Envelope:
         """A signed rate card. Raises SIGNER_UNKNOWN when the key may not sign at that moment."""
         return self._sign(PayloadType.RATE_CARD, Use.RATE_CARD, body, at)

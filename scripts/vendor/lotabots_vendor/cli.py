@@ -23,6 +23,8 @@ from .licence_command import licence
 from .rate_card_command import rate_card
 from .rate_command import rate
 from .report_command import report
+from .request_command import request
+from .revoke_command import revocations, revoke
 from .root_command import root
 from .seat_command import seat
 
@@ -38,8 +40,13 @@ def vendor(context: click.Context, as_json: bool) -> None:
     context.obj = Desk(context.obj, as_json)
 
 
-for _command in (root, keyring, licence, customer, seat, rate_card, report, ack, rate, invoice):
+_COMMANDS = (
+    root, keyring, licence, request, customer, seat, rate_card, report, ack, rate, invoice,
+)  # fmt: skip
+for _command in _COMMANDS:
     vendor.add_command(_command)
+for _command in (revoke, revocations):
+    licence.add_command(_command)
 
 
 def main() -> None:

@@ -135,7 +135,8 @@ def show(desk: Desk, directory: Path, name: str) -> None:
 def accounts(records: Records, now: int, *, only: str | None = None) -> list[Account]:
     """Every customer, or one, at a moment (Unix seconds)."""
     seats = standings(records, now)
-    named = {seat.seat.licence_id for seat in seats}
+    # Nobody is to report under what was taken back; under the others somebody does.
+    settled = {*(seat.seat.licence_id for seat in seats), *records.revoked()}
     by_customer: dict[str, list[str]] = {}
     for entry in records.licences():
         by_customer.setdefault(str(entry["customer"]), []).append(str(entry["licence_id"]))
@@ -143,7 +144,7 @@ def accounts(records: Records, now: int, *, only: str | None = None) -> list[Acc
     for name in [only] if only else records.customers():
         known = [issued_licence(records, licence_id) for licence_id in by_customer.get(name, [])]
         licences = [licence for licence in known if licence is not None]
-        late = [(one, overdue(0, owed_by(one), now)) for one in licences if one.licence_id not in named]
+        late = [(one, overdue(0, owed_by(one), now)) for one in licences if one.licence_id not in settled]
         # What has ended without ever being reported under was replaced, or is lost: nobody will report now.
         unused = [
             (one, concern)

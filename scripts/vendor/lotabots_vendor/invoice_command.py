@@ -17,7 +17,7 @@ from lotabotsd.usage.rate_card import parse_rate_card
 from lotabotsd.usage.rating import covered
 
 from .authority import existing
-from .billing import newest_for
+from .billing import card_of, newest_for
 from .billing_books import Books, RatedReport
 from .customers import known_as
 from .desk import Desk, printable
@@ -117,11 +117,12 @@ def _pending(records: Records, books: Books, customer: str, month: int) -> list[
             card_problem=_card_problem(records, known, month),
         )
         found += [Pending(seat.appliance_id, why) for why in reasons]
+    revoked = records.revoked()
     for entry in records.licences():
         licence = issued_licence(records, str(entry["licence_id"]))
         if licence is None or licence.customer != customer or licence.kind is not Kind.PAID:
             continue
-        if licence.licence_id not in under and _runs(licence, since, until):
+        if licence.licence_id not in {*under, *revoked} and _runs(licence, since, until):
             found.append(Pending(licence.licence_id, "no appliance has reported under it"))
     return found
 
@@ -137,13 +138,14 @@ def _runs(licence: Licence, since: int, until: int) -> bool:
 
 
 def _card_problem(records: Records, known: list[RatedReport], month: int) -> str:
-    """Why the month cannot be billed with its licence's own rate card; empty where it can."""
+    """Why the month cannot be billed with the rate card that is for it; empty where it can."""
     if not known:
         return ""
     licence = issued_licence(records, newest_for(known, month).licence_id)
     if licence is None:
         return ""
-    if licence.rate_card is None:
+    body = card_of(records, known[0].appliance, licence, month)
+    if body is None:
         return f"{licence.licence_id} carries no rate card: lotabots-vendor rate --card FILE"
-    card = parse_rate_card(licence.rate_card)
+    card = parse_rate_card(body)
     return "" if covered(card, month) else f"rate card {card.card_id} is not for the month"

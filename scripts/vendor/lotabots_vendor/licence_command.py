@@ -14,6 +14,7 @@ from lotabotsd.foundation.envelope import MAX_ENVELOPE_BYTES, Envelope, armour, 
 from lotabotsd.foundation.errors import Code, LotaBotsError
 from lotabotsd.foundation.files import read_bounded, write_atomically
 from lotabotsd.foundation.identifiers import new_id
+from lotabotsd.licence.activation import ActivationRequest
 from lotabotsd.licence.claims import (
     COMPONENT_DIGITS,
     Fingerprint,
@@ -33,7 +34,8 @@ from .card_file import read_rate_card
 from .customers import admit
 from .desk import Desk, pairs
 from .passphrase import Passphrases, passphrase_option
-from .records import Records
+from .records import Records, Seat
+from .request_command import bound_to, read_request
 from .statements import Order, licence_body
 
 directory_option = click.option(
@@ -89,6 +91,12 @@ def licence() -> None:
 @click.option("--members", type=click.IntRange(0))
 @click.option("--priority-band", type=click.IntRange(1, 9))
 @click.option("--feature", "features", multiple=True, help="Just these instead of the tier's (repeatable).")
+@click.option(
+    "--request",
+    "request_file",
+    type=click.Path(path_type=Path),
+    help="Bind it to the machine that made this activation request.",
+)
 @click.option("--bind", multiple=True, metavar="COMPONENT=HEX", help="Fingerprint component (repeatable).")
 @click.option("--match", type=click.Choice([m.value for m in Match]), default="most", show_default=True)
 @click.option("--max-release-date", type=click.DateTime(["%Y-%m-%d"]), help="Last release that it covers.")
@@ -112,6 +120,7 @@ def issue(
     new_customer: bool,
     form: str,
     output: Path | None,
+    request_file: Path | None,
     **asked: Any,
 ) -> None:
     """Issue a licence: the tier's values, with those given here in their place."""
@@ -120,6 +129,9 @@ def issue(
     order = _with_card(
         _order(asked, now, Kind.DEVELOPMENT if authority.development else Kind.PAID), asked["rate_card"]
     )
+    request = read_request(request_file) if request_file else None
+    if request is not None:
+        order = replace(order, fingerprint=bound_to(request, order.fingerprint, Match(asked["match"])))
     if output is not None and output.exists():
         raise LotaBotsError(Code.ALREADY_EXISTS, str(output), hint="choose another --output")
     records = Records(directory)
@@ -127,11 +139,15 @@ def issue(
     at_least = desk.clock.wall_ns() // 1_000_000 if authority.development else 1
     with records.writing():
         admit(order.customer, records.customers(), as_new=new_customer)
-        sequence = records.next_sequence(at_least)
+        # Above what the appliance has seen, also where these records are an older copy.
+        seen = request.sequence if request is not None else 0
+        sequence = records.next_sequence(max(at_least, seen + 1))
         body = licence_body(order, licence_id=new_id("lic"), sequence=sequence, issued_at=now)
         envelope = authority.sign_licence(body, now)
         records.add_customer(order.customer, now)
         records.add_licence(parse_licence(body), envelope.to_json())
+        if request is not None:
+            records.add_seat(_seat(request, parse_licence(body).licence_id, desk.clock.wall_ns()))
         text = spelled(envelope, form)
         if output is not None:
             write_atomically(output, text.encode(), mode=0o640)
@@ -184,6 +200,11 @@ def list_issued(desk: Desk, directory: Path | None) -> None:
         for entry in found
     ]
     desk.answer(found, lines or ["no licence was issued yet"])
+
+
+def _seat(request: ActivationRequest, licence_id: str, since_ns: int) -> Seat:
+    """The seat of an appliance that asked for a licence; its reports come later."""
+    return Seat(request.appliance_id, since_ns, request.key_id, licence_id, request.components)
 
 
 def issued_claims(records: Records, licence_id: str) -> dict[str, Any] | None:

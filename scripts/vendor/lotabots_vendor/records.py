@@ -14,8 +14,10 @@ from pathlib import Path
 from sqlite3 import Connection
 from typing import TYPE_CHECKING
 
+from lotabotsd.foundation.clock import parse_rfc3339, rfc3339
 from lotabotsd.foundation.database import open_database, transaction
 from lotabotsd.licence.claims import Licence
+from lotabotsd.licence.revocations import Revoked
 
 from .history import Finding, Head, Reported, Verdict
 
@@ -49,6 +51,17 @@ MIGRATIONS = [
         report_hash TEXT PRIMARY KEY REFERENCES reports (report_hash),
         verdict TEXT NOT NULL,
         issued_at_ns INTEGER NOT NULL,
+        envelope BLOB NOT NULL
+    ) STRICT;
+    """,
+    """
+    CREATE TABLE revoked (
+        licence_id TEXT PRIMARY KEY REFERENCES licences (licence_id),
+        reason TEXT NOT NULL,
+        revoked_at TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE revocations (
+        version INTEGER PRIMARY KEY,
         envelope BLOB NOT NULL
     ) STRICT;
     """,
@@ -169,6 +182,31 @@ class Records:
         row = self._db.execute("SELECT envelope FROM licences WHERE licence_id = ?", [licence_id]).fetchone()
         return bytes(row[0]) if row else None
 
+    def revoke(self, licence_id: str, revoked: Revoked) -> bool:
+        """Note that a licence is taken back; False where it was before."""
+        return bool(
+            self._db.conn.execute(
+                "INSERT OR IGNORE INTO revoked VALUES (?, ?, ?)",
+                [licence_id, revoked.reason, rfc3339(revoked.revoked_at)],
+            ).rowcount
+        )
+
+    def revoked(self) -> dict[str, Revoked]:
+        """Every licence that was taken back, by id."""
+        rows = self._db.execute("SELECT licence_id, reason, revoked_at FROM revoked").fetchall()
+        return {str(row[0]): Revoked(str(row[1]), parse_rfc3339(row[2])) for row in rows}
+
+    def add_revocations(self, version: int, envelope: bytes) -> None:
+        """Remember a list as it was sent."""
+        self._db.execute("INSERT INTO revocations VALUES (?, ?)", [version, envelope])
+
+    def newest_revocations(self) -> tuple[int, bytes] | None:
+        """The newest list and its number."""
+        row = self._db.execute(
+            "SELECT version, envelope FROM revocations ORDER BY version DESC LIMIT 1"
+        ).fetchone()
+        return (int(row[0]), bytes(row[1])) if row else None
+
     def customers(self) -> list[str]:
         """The name of every customer, sorted."""
         return [
@@ -273,6 +311,15 @@ class Records:
             "SELECT envelope FROM acknowledgements WHERE report_hash = ?", [report_hash]
         ).fetchone()
         return bytes(row[0]) if row else None
+
+    def acknowledgements(self, appliance_id: str) -> list[bytes]:
+        """The envelopes of every acknowledgement for an appliance, the newest first."""
+        rows = self._db.execute(
+            "SELECT envelope FROM acknowledgements JOIN reports USING (report_hash)"
+            " WHERE appliance_id = ? ORDER BY issued_at_ns DESC, acknowledgements.rowid DESC",
+            [appliance_id],
+        ).fetchall()
+        return [bytes(row[0]) for row in rows]
 
     def add_acknowledgement(self, report_hash: str, verdict: str, now_ns: int, envelope: bytes) -> None:
         """Remember an issued acknowledgement."""

@@ -25,6 +25,7 @@ from lotabotsd.licence.claims import (
     to_claims,
 )
 from lotabotsd.licence.keyring import IssuingKey, Keyring
+from lotabotsd.licence.revocations import Revocations, parse_revocations
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,25 @@ def licence_body(order: Order, *, licence_id: str, sequence: int, issued_at: dat
         parse_licence(body)
     except OverflowError as error:
         raise LotaBotsError(Code.VALUE_INVALID, "the licence would end too far in the future") from error
+    except LotaBotsError as error:
+        raise LotaBotsError(Code.VALUE_INVALID, error.detail) from error
+    return body
+
+
+def revocations_body(revocations: Revocations) -> bytes:
+    """The list of revoked licences, read back with the appliance's own rules. Raises VALUE_INVALID."""
+    body = canonical_json(
+        {
+            "version": revocations.version,
+            "issued_at": rfc3339(revocations.issued_at),
+            "licences": [
+                {"licence_id": name, "reason": entry.reason, "revoked_at": rfc3339(entry.revoked_at)}
+                for name, entry in sorted(revocations.licences.items())
+            ],
+        }
+    )
+    try:
+        parse_revocations(body)
     except LotaBotsError as error:
         raise LotaBotsError(Code.VALUE_INVALID, error.detail) from error
     return body

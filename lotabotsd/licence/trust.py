@@ -1,0 +1,133 @@
+"""Keep what the vendor says of trust: the keyrings that followed the package's, and the revoked licences.
+
+In the licence directory: `keyring-<version>.dsse.json` and `revocations.dsse.json`, each written atomically.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+from lotabotsd.foundation.clock import rfc3339
+from lotabotsd.foundation.envelope import MAX_ENVELOPE_BYTES, parse_envelope
+from lotabotsd.foundation.errors import Code, LotaBotsError
+from lotabotsd.foundation.files import read_bounded, write_atomically
+
+from .keyring import Anchors, Keyring, rotate
+from .revocations import OpenedRevocations, Revoked, open_revocations, refuse_older
+
+_REVOCATIONS = "revocations.dsse.json"
+
+
+class Trust:
+    """The trust files of one appliance; used from any of the daemon's threads."""
+
+    def __init__(self, directory: Path, anchors: Anchors) -> None:
+        self._directory = directory
+        self._anchors = anchors
+        self._lock = threading.RLock()
+        self._known: tuple[bytes, int, OpenedRevocations | None] = (b"", 0, None)
+
+    def keyring(self) -> Keyring:
+        """The newest keyring: the package's, then every installed one after it. Raises KEYRING_INVALID."""
+        keyring = self._anchors.keyring
+        while data := self._read(_keyring_name(keyring.version + 1)):
+            try:
+                keyring = rotate(keyring, parse_envelope(data))
+            except LotaBotsError as error:
+                name = _keyring_name(keyring.version + 1)
+                raise LotaBotsError(Code.KEYRING_INVALID, f"{name}: {error}") from error
+        return keyring
+
+    def install_keyring(self, data: bytes, *, check_only: bool = False) -> Keyring:
+        """Trust the vendor's next keyring; one that is trusted already changes nothing.
+
+        Raises KEYRING_INVALID, and what `verify` raises.
+        """
+        with self._lock:
+            keyring, envelope = self.keyring(), parse_envelope(data)
+            if self._read(_keyring_name(keyring.version)) == envelope.to_json():
+                return keyring
+            following = rotate(keyring, envelope)
+            if not check_only:
+                self._write(_keyring_name(following.version), envelope.to_json())
+            return following
+
+    def revocations(self) -> OpenedRevocations | None:
+        """The newest list of revoked licences.
+
+        One that cannot be verified counts for nothing: a thief's list goes with his key, and whoever can
+        damage the file could as well delete it.
+        """
+        data = self._read(_REVOCATIONS)
+        if not data:
+            return None
+        with self._lock:
+            keyring = self.keyring()
+            known_data, known_version, known = self._known
+            if (known_data, known_version) != (data, keyring.version):
+                try:
+                    known = open_revocations(data, keyring)
+                except LotaBotsError:
+                    known = None
+                self._known = (data, keyring.version, known)
+            return known
+
+    def install_revocations(self, data: bytes, *, check_only: bool = False) -> OpenedRevocations:
+        """Keep a newer list; the one that is here already changes nothing.
+
+        Raises REVOCATIONS_OLDER, REVOCATIONS_INVALID, and what `open_revocations` raises.
+        """
+        with self._lock:
+            opened = open_revocations(data, self.keyring())
+            refuse_older(self.revocations(), opened)
+            if not check_only:
+                self._write(_REVOCATIONS, opened.envelope.to_json())
+            return opened
+
+    def revoked(self, licence_id: str) -> Revoked | None:
+        """Why a licence was taken back, if it was."""
+        opened = self.revocations()
+        return opened.revocations.licences.get(licence_id) if opened else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Whom this appliance trusts, as JSON takes it. Raises KEYRING_INVALID."""
+        keyring, listed = self.keyring(), self.revocations()
+        return {
+            "keyring": {
+                "version": keyring.version,
+                "issued_at": rfc3339(keyring.issued_at),
+                "threshold": keyring.threshold,
+                "roots": sorted(keyring.roots),
+                "keys": [
+                    {
+                        "keyid": key.keyid,
+                        "uses": sorted(key.uses),
+                        "not_before": rfc3339(key.not_before),
+                        "not_after": rfc3339(key.not_after),
+                        "revoked": key.keyid in keyring.revoked,
+                    }
+                    for key in keyring.keys
+                ],
+            },
+            "revocations": {
+                "version": listed.revocations.version,
+                "issued_at": rfc3339(listed.revocations.issued_at),
+                "licences": len(listed.revocations.licences),
+            }
+            if listed
+            else None,
+        }
+
+    def _read(self, name: str) -> bytes:
+        """A file of the directory; empty where it is not there."""
+        path = self._directory / name
+        return read_bounded(path, 2 * MAX_ENVELOPE_BYTES) if path.exists() else b""
+
+    def _write(self, name: str, data: bytes) -> None:
+        write_atomically(self._directory / name, data, mode=0o600)
+
+
+def _keyring_name(version: int) -> str:
+    return f"keyring-{version}.dsse.json"

@@ -1,0 +1,88 @@
+"""`request show`: what an appliance says of itself when it asks for a licence."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from lotabotsd.foundation.clock import rfc3339
+from lotabotsd.foundation.envelope import MAX_ENVELOPE_BYTES
+from lotabotsd.foundation.errors import Code, LotaBotsError
+from lotabotsd.foundation.files import read_bounded
+from lotabotsd.licence.activation import ActivationRequest, OpenedRequest, open_request
+from lotabotsd.licence.claims import Fingerprint, Match
+
+from .desk import Desk, pairs
+
+OPERATOR = "operator"
+
+
+@click.group()
+def request() -> None:
+    """Activation requests: what customers send when a licence is to be for one machine."""
+
+
+@request.command("show")
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
+@click.pass_obj
+def show(desk: Desk, file: Path) -> None:
+    """Check the request in FILE (or - for standard input) and show what it says.
+
+    Its signature only proves that whoever made it holds the appliance's key: let the customer read the code
+    to you. The answer is a licence: licence issue --request FILE.
+    """
+    opened = _open(file)
+    asked = opened.request
+    facts = {
+        "code": opened.short_code,
+        "appliance": asked.appliance_id,
+        "appliance_key": asked.key_id,
+        "requested_at": rfc3339(asked.requested_at),
+        "release": asked.release,
+        "components": dict(asked.components),
+        "gpus": asked.gpus,
+        "licence": asked.licence_id or None,
+        "sequence": asked.sequence,
+        "note": asked.note or None,
+        "digest": opened.digest,
+    }
+    shown = {**facts, "components": ", ".join(asked.components), "licence": asked.licence_id or "-"}
+    desk.answer(facts, pairs([(name.replace("_", " "), value or "-") for name, value in shown.items()]))
+
+
+def read_request(file: Path) -> ActivationRequest:
+    """A request whose signature is good. Raises as `open_request`, and FILE_UNREADABLE."""
+    return _open(file).request
+
+
+def bound_to(request: ActivationRequest, also: Fingerprint | None, match: Match) -> Fingerprint:
+    """The fingerprint of a licence that answers a request. Raises CONFLICT.
+
+    The operator's value is bound by itself or not at all: it is there for machines whose other components
+    come and go.
+    """
+    if also is not None:
+        raise LotaBotsError(Code.CONFLICT, "--request or --bind?", hint="give one of the two")
+    components = dict(request.components)
+    operator = components.pop(OPERATOR, None)
+    if match is Match.OPERATOR:
+        if operator is None:
+            raise LotaBotsError(
+                Code.CONFLICT,
+                "the request has no operator's value",
+                hint="set licence.operator_fingerprint on the appliance, then make a new request",
+            )
+        components = {OPERATOR: operator}
+    if not components:
+        raise LotaBotsError(
+            Code.CONFLICT, "the request has the operator's value alone", hint="give --match operator"
+        )
+    return Fingerprint(tuple(sorted(components.items())), match)
+
+
+def _open(file: Path) -> OpenedRequest:
+    if str(file) == "-":
+        return open_request(sys.stdin.buffer.read(MAX_ENVELOPE_BYTES + 1))
+    return open_request(read_bounded(file, MAX_ENVELOPE_BYTES))
