@@ -132,6 +132,15 @@ def parse_keyring(body: bytes) -> Keyring:
     return Keyring(version, issued_at, roots, threshold, keys, frozenset(revoked))
 
 
+def is_current(current: Keyring, envelope: Envelope) -> bool:
+    """Whether a document only says again what is trusted already, from the package or from a file."""
+    try:
+        body = verify(envelope, PayloadType.KEYRING, current.roots, current.threshold)
+        return parse_keyring(body) == current
+    except LotaBotsError:
+        return False  # what is wrong with it, `rotate` says
+
+
 def rotate(current: Keyring, envelope: Envelope) -> Keyring:
     """The keyring that follows `current`. Raises KEYRING_INVALID, and what `verify` raises.
 
@@ -145,7 +154,9 @@ def rotate(current: Keyring, envelope: Envelope) -> Keyring:
         raise LotaBotsError(
             Code.KEYRING_INVALID,
             f"version {following.version} does not follow version {current.version}",
-            hint="install every keyring in its order",
+            hint="install every keyring in its order"
+            if following.version > current.version
+            else "leave it out: a newer keyring is trusted already",
         )
     if not current.revoked <= following.revoked:
         raise LotaBotsError(Code.KEYRING_INVALID, "a revoked key is trusted again")

@@ -129,6 +129,9 @@ def test_every_root_is_replaced_and_both_old_and_new_anchors_lead_to_the_same_ke
     assert issued.code == Exit.OK, issued.err
     old, new = store(tmp_path / "old", before, clock), store(tmp_path / "new", after, clock)
     assert old.trust.install_keyring(house.keyring(2)).roots == after.roots
+    # A release that carries this keyring is sent it all the same, with those that have older ones.
+    assert new.trust.install_keyring(house.keyring(2)) == after.keyring
+    assert names(tmp_path / "new") == []
     for appliance in (old, new):
         assert appliance.trust.keyring() == after.keyring
         assert appliance.install(licence.read_bytes()).licence.customer == "X"
