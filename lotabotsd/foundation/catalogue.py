@@ -153,6 +153,9 @@ CATALOGUE: dict[Code, Entry] = {
     Code.KEY_WEAK: _e(
         "the public key is a weak one", "ask the key's owner for a new key", 400, Exit.SIGNATURE
     ),
+    Code.KEY_URI_UNSUPPORTED: _e(
+        "this release signs with key files only", "give file:PATH, or the path alone", 422, Exit.USAGE
+    ),
     Code.KEYRING_INVALID: _e(
         "the vendor keyring is not valid", "ask the vendor for the keyring again", 400, Exit.SIGNATURE
     ),

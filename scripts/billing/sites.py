@@ -113,9 +113,11 @@ class Site:
     """One appliance at the customer's, its daemon answering on its control socket."""
 
     def __init__(
-        self, name: str, folder: Path, anchors: Path, clock: FixedClock, telling: Telling, *, place: str = ""
+        self, name: str, folder: Path, anchors: bytes, clock: FixedClock, telling: Telling, *, place: str = ""
     ) -> None:
-        """`place` is what the operator calls the machine; a copied disk brings it along."""
+        """`anchors` are those of the release that is installed, which stay when the vendor's go on.
+
+        `place` is what the operator calls the machine; a copied disk brings it along."""
         self.name, self.folder, self.clock, self.telling = name, folder, clock, telling
         self._place = place or f"{name}, of the walk's own making"
         self.ahead = timedelta()  # of its clock against the world's
@@ -138,7 +140,7 @@ operator_fingerprint = "{self._place.replace(" ", "-")}"
             path.mkdir(parents=True, exist_ok=True)
             path.chmod(mode)
         self.appliance = open_appliance(
-            self._config, self.clock, anchors=lambda: parse_anchors(self._anchors.read_bytes())
+            self._config, self.clock, anchors=lambda: parse_anchors(self._anchors)
         )
         open_gate(self.appliance, triton_runs=False)
         self._server = control_server(control_app(rooms_of(self.appliance, Attester(self.appliance))))

@@ -62,7 +62,7 @@ class Walk:
             keys=True,
             show=("card", "currency", "valid"),
         )
-        anchors = vendor.directory / "anchors" / "production.json"
+        anchors = (vendor.directory / "anchors" / "production.json").read_bytes()
         self.east, self.west = (
             Site(name, self.folder / name, anchors, self.world.clock(), telling) for name in ("east", "west")
         )
@@ -114,7 +114,7 @@ class Walk:
         """A new issuing key, and a larger tier in the middle of a month."""
         self.world.until(day("2026-10-05 09:00"))
         self.step("The vendor changes its issuing key, and east moves up to enterprise")
-        self.vendor.run("keyring", "rotate", keys=True, show=("version", "issuing"))
+        self.vendor.run("keyring", "rotate", keys=True, show=("version", "issuing_key "))
         self.keyring = str(self.vendor.directory / "keyrings" / "keyring-2.dsse.json")
         licence = self.paper("east-enterprise.licence")
         self.vendor.run(

@@ -18,7 +18,7 @@ from lotabotsd.licence.keyring import Keyring, Use
 from lotabotsd.usage.acknowledgement import Acknowledgement, open_acknowledgement, read_acknowledgement
 
 from .answers import Included, acknowledgement_body
-from .authority import Authority, development_authority, newest_keyring
+from .authority import Authority, development_authority, existing, newest_keyring
 from .card_file import signed_card
 from .desk import Desk, pairs
 from .history import Reported, Verdict
@@ -26,13 +26,13 @@ from .licence_command import (
     authority_of,
     development_option,
     directory_option,
-    existing,
+    issuing_key_option,
     one_of_both,
     spelled,
 )
+from .passphrase import Passphrases, passphrase_option
 from .records import Records
 from .report_command import MAX_REPORT_BYTES, remember
-from .root_command import passphrase_file
 
 _REPORT_ID = re.compile(r"[0-9a-f]{8,64}")
 
@@ -45,7 +45,8 @@ def ack() -> None:
 @ack.command("issue")
 @directory_option
 @development_option
-@passphrase_file
+@passphrase_option
+@issuing_key_option
 @click.argument("report", metavar="FILE.zip|REPORT-ID")
 @click.option("--licence", type=click.Path(path_type=Path), help="A renewed licence to go with it.")
 @click.option(
@@ -66,7 +67,8 @@ def issue(
     /,
     directory: Path | None,
     development: bool,
-    passphrase_file: Path | None,
+    passphrases: Passphrases,
+    issuing_key: str | None,
     report: str,
     licence: Path | None,
     card_file: Path | None,
@@ -84,7 +86,9 @@ def issue(
         raise LotaBotsError(Code.USAGE, "--accept or --reject?", hint="give one of the two")
     if output is not None and output.exists():
         raise LotaBotsError(Code.ALREADY_EXISTS, str(output), hint="choose another --output")
-    authority = authority_of(directory, development, passphrase_file)
+    authority = authority_of(
+        directory, development, passphrases, issuing_key, Use.ACKNOWLEDGEMENT, desk.now()
+    )
     included = Included(
         _renewed(licence, authority.keyring),
         signed_card(card_file, authority.keyring) if card_file else None,

@@ -57,6 +57,14 @@ def months_of(report: RatedReport) -> set[int]:
     return months
 
 
+def newest_for(known: Sequence[RatedReport], month: int) -> RatedReport:
+    """The report that a month's licence and customer are taken from: the newest one that reaches into it.
+
+    `known` are all of an appliance, the oldest first, and at least one: use may come for a month too late.
+    """
+    return ([report for report in known if month in months_of(report)] or list(known))[-1]
+
+
 def terms_of(licence: Licence, card: bytes | None) -> Terms:
     """What a licence says of its bills; `card` in the place of its own. Raises NOT_FOUND without any card."""
     body = card if card is not None else licence.rate_card
@@ -67,6 +75,19 @@ def terms_of(licence: Licence, card: bytes | None) -> Terms:
             hint="give one: --card FILE",
         )
     return Terms(body, Plan(licence.tier.value, licence.terms.inferences_included))
+
+
+def card_of(records: Records, appliance: str, licence: Licence, month: int) -> bytes | None:
+    """The body of the card that an appliance's month is rated with: one sent to it, or its licence's own.
+
+    Sent ones were signed here, so they are not verified. Raises RATE_CARD_INVALID.
+    """
+    said = [
+        read_acknowledgement(parse_envelope(envelope).body)
+        for envelope in records.acknowledgements(appliance)
+    ]
+    sent = [canonical_card(parse_envelope(a.rate_card).body) for a in said if a.rate_card is not None]
+    return choose_card(sent, licence.rate_card, month)
 
 
 class Biller:
@@ -121,24 +142,15 @@ class Biller:
 
         Its card gives way to a newer one that was sent with an acknowledgement, as on the appliance.
         """
-        touching = [report for report in known if month in months_of(report)] or list(known)
-        licence_id = touching[-1].licence_id
+        licence_id = newest_for(known, month).licence_id
         envelope = self._records.licence(licence_id)
         if envelope is None:
             raise LotaBotsError(Code.NOT_FOUND, f"{licence_id} was not issued here")
         licence = parse_licence(parse_envelope(envelope).body)
         card = self._card
         if card is None:
-            card = choose_card(self._sent_cards(appliance), licence.rate_card, month)
+            card = card_of(self._records, appliance, licence, month)
         return terms_of(licence, card)
-
-    def _sent_cards(self, appliance: str) -> list[bytes]:
-        """The bodies of the cards that the appliance got, the newest first; signed here, so not verified."""
-        said = [
-            read_acknowledgement(parse_envelope(envelope).body)
-            for envelope in self._records.acknowledgements(appliance)
-        ]
-        return [canonical_card(parse_envelope(a.rate_card).body) for a in said if a.rate_card is not None]
 
     def _refuse_left_out(self, appliance: str, month: int, known: Sequence[RatedReport]) -> None:
         rated = {report.report_hash for report in known}
