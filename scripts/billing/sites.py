@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import io
 import json
+import re
 import shutil
 import threading
 from collections.abc import Sequence
@@ -94,7 +95,7 @@ class Vendor:
         said = _said(lambda: run_vendor(given, self.clock))
         if show:
             self.telling.command("vendor   ", ["lotabots-vendor", *words])
-            self.telling.came(said.some(*show))
+            self.telling.came([re.sub(r" {12,}", "   ", line) for line in said.some(*show)])
         if said.code != exit_code:
             self.telling.came(said.lines)
             self.telling.proved(f"it ends with exit code {exit_code}", holds=False)

@@ -185,6 +185,8 @@ class Walk:
         self.step("A second October comes from the name of west: the copied disk")
         said = self.verified(copy, exit_code=4, show=("verdict", "billable", "error"))
         self.telling.proved("two reports follow one: the copy is found", "forked" in said.out)
+        seats = self.vendor.quietly("seat", "list")
+        self.telling.proved("seat list: west has two histories in the vendor's books", "fork" in seats.out)
         self.vendor.run("ack", "issue", str(copy), keys=True, exit_code=3, show=("error", "hint"))
         answer = self.paper("copy.answer")
         self.vendor.run(
@@ -229,6 +231,18 @@ class Walk:
                 self.telling.proved(
                     f"{month} of {site.name}: preview and bill are the same bytes", preview == lines
                 )
+        self.step("What goes onto the invoices")
+        for month in ("2026-09", "2026-10"):
+            said = self.vendor.run(
+                "invoice",
+                "--customer",
+                CUSTOMER,
+                "--month",
+                month,
+                show=("invoice", "month", "total"),
+            )
+            total = sum(amount for (_, of), amount in EXPECTED.items() if of == month)
+            self.telling.proved(f"{month}: {total} EUR for both", str(total) in said.out)
         again = self.vendor.quietly("rate", *(str(report) for report in everything))
         self.telling.proved("billing everything once more adds no line", " 0 of them new" in again.err)
 

@@ -174,9 +174,11 @@ class MeteredAppliance:
 
 
 @pytest.fixture
-def make_metered(tmp_path: Path, clock: FixedClock) -> Callable[[str, LicenceFacts], MeteredAppliance]:
-    """An appliance with that id that serves requests."""
-    return lambda name, licence: MeteredAppliance(tmp_path / name, clock, licence, name)
+def make_metered(tmp_path: Path, clock: FixedClock) -> Callable[..., MeteredAppliance]:
+    """An appliance with that id that serves requests; another folder makes another machine of it."""
+    return lambda name, licence, folder="": MeteredAppliance(
+        tmp_path / (folder or name), clock, licence, name
+    )
 
 
 @dataclass

@@ -276,3 +276,19 @@ def test_a_month_or_a_customer_that_is_none_is_refused(
     answer = invoice(**options)
     assert answer.code == code
     assert "hint:" in answer.err
+
+
+def test_a_report_that_a_person_rejected_is_decided_and_open_no_more(
+    two: Any, rate: Callable[..., Any], invoice: Callable[..., Any], vendor: Vendor, directory: Path,
+    passphrase_file: Path, make_metered: Callable[..., Any], clock: FixedClock, tmp_path: Path,
+) -> None:  # fmt: skip
+    rate(two[0], two[1])
+    clock.set_wall(datetime(2026, 3, 1, 12, tzinfo=UTC))
+    copy = make_metered("apl_a", two[2].licence, "copy")
+    copy.use(7)
+    report = copy.report(MARCH)
+    assert vendor("report", "verify", "--dir", directory, report).code == Exit.WARNINGS
+    assert any("forked" in why for why in pending(invoice("--format", "json")))
+    keys = ("--dir", directory, "--passphrase-file", passphrase_file)
+    assert vendor("ack", "issue", *keys, "--reject", "a copy", report).code == Exit.OK
+    assert invoice("--format", "json").code == Exit.OK

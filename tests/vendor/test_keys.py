@@ -159,3 +159,20 @@ def test_changed_anchors_or_keyrings_are_refused(
     path.write_text(json.dumps({**document, "threshold": 2}))
     answer = vendor("keyring", "rotate", "--dir", directory, "--passphrase-file", passphrase_file)
     assert answer.code == Exit.SIGNATURE
+
+
+def test_every_line_of_a_list_of_commands_is_whole_in_a_terminal_of_80_columns(
+    vendor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import click
+    from lotabots_vendor.cli import vendor as program
+
+    monkeypatch.setenv("COLUMNS", "80")
+    groups = [
+        (),
+        *((name,) for name, command in program.commands.items() if isinstance(command, click.Group)),
+    ]
+    for words in groups:
+        _, _, rest = vendor(*words, "--help").out.partition("\n")
+        assert "..." not in rest, words
+        assert all(len(line) <= 80 for line in rest.splitlines()), words

@@ -39,10 +39,10 @@ _REPORT_ID = re.compile(r"[0-9a-f]{8,64}")
 
 @click.group()
 def ack() -> None:
-    """Acknowledgements: what customers get back for their usage reports."""
+    """Acknowledgements: the answers to usage reports."""
 
 
-@ack.command("issue")
+@ack.command("issue", short_help="Answer a report that was verified here.")
 @directory_option
 @development_option
 @passphrase_option
@@ -112,7 +112,7 @@ def issue(
     desk.answer({**value, "text": None if output else text}, pairs([*entries, ("file", output)]))
 
 
-@ack.command("show")
+@ack.command("show", short_help="Verify the acknowledgement in FILE (or -) and show it.")
 @directory_option
 @development_option
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True))

@@ -54,7 +54,7 @@ def customer() -> None:
     """Customers, as the licences name them."""
 
 
-@customer.command("list")
+@customer.command("list", short_help="List every customer and what is missing.")
 @vendor_directory
 @click.pass_obj
 def list_customers(desk: Desk, directory: Path) -> None:

@@ -66,18 +66,28 @@ class Issued:
     customer: str
     tier: str
     kind: str
+    revoked_at: int | None = None  # Unix seconds
 
 
 def judge(
-    reported: Reported, before: Sequence[Head], issued: Issued | None, own: Sequence[Finding]
+    reported: Reported,
+    before: Sequence[Head],
+    issued: Issued | None,
+    own: Sequence[Finding],
+    *,
+    asked_with: str | None = None,
 ) -> Verdict:
     """The verdict on a genuine report; `own` are the findings that its file alone gave.
 
-    `before` holds the other verified reports of the same appliance, in any order.
+    `before` holds the other verified reports of the same appliance, in any order; `asked_with` is the key of
+    its activation request.
     """
     # That a report is a development one is expected here and told as a note, not twice.
     expected = [finding for finding in own if finding.code != "development"]
-    findings = (*expected, *_chain(reported, before), *_licence(reported, issued))
+    stranger = asked_with is not None and asked_with != reported.key_id and not before
+    detail = "its licence was asked for with another key"
+    key = [_finding("key_changed", "error", detail, reported)] if stranger else []
+    findings = (*expected, *key, *_chain(reported, before), *_licence(reported, issued))
     serious = [finding for finding in findings if finding.severity != "note"]
     reason = _reason(reported, issued, findings)
     return Verdict("valid_with_findings" if serious else "valid", not reason, reason, findings)
@@ -224,6 +234,10 @@ def _licence(reported: Reported, issued: Issued | None) -> list[Finding]:
     if issued.customer != reported.customer or reported.tier not in {issued.tier, "free"}:
         detail = f"{reported.licence_id} was issued to {issued.customer} ({issued.tier})"
         return [_finding("licence_mismatch", "error", detail, reported)]
+    if issued.revoked_at is not None and issued.revoked_at < reported.period_until:
+        since = max(issued.revoked_at, reported.period_from)
+        detail = f"{reported.licence_id} was revoked: from then on the free tier's limits hold"
+        return [Finding("licence_revoked", "warning", detail, _moment(since), _moment(reported.period_until))]
     return []
 
 

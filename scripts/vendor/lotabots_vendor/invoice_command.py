@@ -32,7 +32,7 @@ from .seats import holes, owed_by
 TEXT, JSON = "text", "json"
 
 
-@click.command("invoice")
+@click.command("invoice", short_help="Print one customer's bill of a month.")
 @vendor_directory
 @click.option("--customer", required=True, metavar="NAME", help="As customer list shows it.")
 @click.option("--month", required=True, help="The month that is billed, as in 2026-11.")
@@ -128,6 +128,9 @@ def _pending(records: Records, books: Books, customer: str, month: int) -> list[
 
 
 def _judged(records: Records, reports: list[Reported]) -> list[tuple[Reported, Verdict]]:
+    """Reports with what was said of each; what a person rejected is decided, and waits for nothing."""
+    rejected = records.rejected()
+    reports = [reported for reported in reports if reported.report_hash not in rejected]
     judged = [(reported, records.verdict(reported.report_hash)) for reported in reports]
     return [(reported, known[0]) for reported, known in judged if known is not None]
 

@@ -41,7 +41,7 @@ def keyring() -> None:
     """The issuing keys that the roots vouch for."""
 
 
-@keyring.command("rotate")
+@keyring.command("rotate", short_help="Make another issuing key, or revoke one.")
 @vendor_directory
 @click.option(
     "--use",
@@ -90,7 +90,7 @@ def rotate(
     desk.answer(facts, [*lines, "", *after_a_keyring(planned.current, planned.following)])
 
 
-@keyring.command("draft")
+@keyring.command("draft", short_help="Write the next keyring unsigned, for roots elsewhere.")
 @vendor_directory
 @click.option(
     "--use",
@@ -145,7 +145,7 @@ def draft(
     _tell(desk, written, output, [*(("made", file) for file in made)], made=made)
 
 
-@keyring.command("sign")
+@keyring.command("sign", short_help="Look at a draft, and add one root's signature.")
 @click.option("--key", "uri", metavar="URI", help="The root that signs.")
 @passphrase_option
 @click.option("--check", is_flag=True, help="Only show what would be signed; nothing is written.")
@@ -167,7 +167,7 @@ def sign(desk: Desk, uri: str | None, passphrases: Passphrases, check: bool, fil
     _tell(desk, after, file, [("signed by", after.signers[-1])])
 
 
-@keyring.command("finish")
+@keyring.command("finish", short_help="Put a draft in force that has enough signatures.")
 @vendor_directory
 @click.argument("files", metavar="FILE...", type=click.Path(path_type=Path), nargs=-1, required=True)
 @click.pass_obj
@@ -189,7 +189,7 @@ def finish_draft(desk: Desk, directory: Path, files: tuple[Path, ...]) -> None:
     desk.answer(facts, lines)
 
 
-@keyring.command("show")
+@keyring.command("show", short_help="Show the roots and issuing keys in force.")
 @vendor_directory
 @click.pass_obj
 def show(desk: Desk, directory: Path) -> None:

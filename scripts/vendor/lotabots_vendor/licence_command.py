@@ -35,7 +35,7 @@ from .customers import admit
 from .desk import Desk, pairs
 from .passphrase import Passphrases, passphrase_option
 from .records import Records, Seat
-from .request_command import bound_to, read_request
+from .request_command import bound_to, read_request, refuse_another_machine
 from .statements import Order, licence_body
 
 directory_option = click.option(
@@ -56,7 +56,7 @@ def licence() -> None:
     """Licences: what customers pay for."""
 
 
-@licence.command("issue")
+@licence.command("issue", short_help="Issue a licence from a tier's values.")
 @directory_option
 @development_option
 @passphrase_option
@@ -97,6 +97,11 @@ def licence() -> None:
     type=click.Path(path_type=Path),
     help="Bind it to the machine that made this activation request.",
 )
+@click.option(
+    "--other-machine",
+    is_flag=True,
+    help="The appliance that asks was moved or set up anew: it is known from another machine.",
+)
 @click.option("--bind", multiple=True, metavar="COMPONENT=HEX", help="Fingerprint component (repeatable).")
 @click.option("--match", type=click.Choice([m.value for m in Match]), default="most", show_default=True)
 @click.option("--max-release-date", type=click.DateTime(["%Y-%m-%d"]), help="Last release that it covers.")
@@ -121,6 +126,7 @@ def issue(
     form: str,
     output: Path | None,
     request_file: Path | None,
+    other_machine: bool,
     **asked: Any,
 ) -> None:
     """Issue a licence: the tier's values, with those given here in their place."""
@@ -147,7 +153,9 @@ def issue(
         records.add_customer(order.customer, now)
         records.add_licence(parse_licence(body), envelope.to_json())
         if request is not None:
-            records.add_seat(_seat(request, parse_licence(body).licence_id, desk.clock.wall_ns()))
+            seat = _seat(request, parse_licence(body).licence_id, desk.clock.wall_ns())
+            refuse_another_machine(seat, records.seat(seat.appliance_id), known_otherwise=other_machine)
+            records.move_seat(seat)
         text = spelled(envelope, form)
         if output is not None:
             write_atomically(output, text.encode(), mode=0o640)
@@ -163,7 +171,7 @@ def issue(
     desk.answer(facts, _summary(claims, ("file", output)))
 
 
-@licence.command("show")
+@licence.command("show", short_help="Verify the licence in FILE (or -) and show its claims.")
 @directory_option
 @development_option
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
@@ -192,11 +200,12 @@ def list_issued(desk: Desk, directory: Path | None) -> None:
     if directory is None:
         raise LotaBotsError(Code.USAGE, "which directory?", hint="give --dir DIR")
     records = Records(existing(directory))
-    found = records.licences()
+    revoked = records.revoked()
+    found = [{**entry, "revoked": str(entry["licence_id"]) in revoked} for entry in records.licences()]
     records.close()
     lines = [
         f"{entry['sequence']:>6}  {entry['licence_id']}  {entry['tier']:<10}  {entry['kind']:<11}"
-        f"  {str(entry['expires_at'])[:10]}  {entry['customer']}"
+        f"  {'revoked' if entry['revoked'] else str(entry['expires_at'])[:10]:<10}  {entry['customer']}"
         for entry in found
     ]
     desk.answer(found, lines or ["no licence was issued yet"])

@@ -33,7 +33,7 @@ def rate_card() -> None:
     """Rate cards: what usage costs."""
 
 
-@rate_card.command("sign")
+@rate_card.command("sign", short_help="Check the rate card in FILE (JSON) and sign it.")
 @directory_option
 @development_option
 @passphrase_option

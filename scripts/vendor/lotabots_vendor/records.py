@@ -230,6 +230,17 @@ class Records:
             for appliance, since, key, licence, components in rows
         ]
 
+    def seat(self, appliance_id: str) -> Seat | None:
+        """What is known of one appliance."""
+        return next((seat for seat in self.seats() if seat.appliance_id == appliance_id), None)
+
+    def move_seat(self, seat: Seat) -> None:
+        """An appliance is another machine from now on, as somebody decided: its key is the new one's."""
+        self.add_seat(seat)
+        self._db.execute(
+            "UPDATE seats SET key_id = ? WHERE appliance_id = ?", [seat.key_id, seat.appliance_id]
+        )
+
     def add_seat(self, seat: Seat) -> None:
         """Remember a seat, or what is new of one: its beginning and its first key stay."""
         self._db.execute(
@@ -311,6 +322,11 @@ class Records:
             "SELECT envelope FROM acknowledgements WHERE report_hash = ?", [report_hash]
         ).fetchone()
         return bytes(row[0]) if row else None
+
+    def rejected(self) -> frozenset[str]:
+        """The hashes of the reports that were answered with a rejection."""
+        rows = self._db.execute("SELECT report_hash FROM acknowledgements WHERE verdict = 'rejected'")
+        return frozenset(str(row[0]) for row in rows.fetchall())
 
     def acknowledgements(self, appliance_id: str) -> list[bytes]:
         """The envelopes of every acknowledgement for an appliance, the newest first."""

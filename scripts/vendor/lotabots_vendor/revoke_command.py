@@ -27,7 +27,7 @@ output_option = click.option(
 )
 
 
-@click.command("revoke")
+@click.command("revoke", short_help="Take licences back; writes the list for appliances.")
 @directory_option
 @passphrase_option
 @issuing_key_option

@@ -56,7 +56,7 @@ def root() -> None:
     """The offline roots that everything hangs on."""
 
 
-@root.command("init")
+@root.command("init", short_help="Make the roots, an issuing key and the first keyring.")
 @click.option(
     "--dir", "directory", type=click.Path(path_type=Path), required=True, help="New directory for everything."
 )
@@ -103,7 +103,7 @@ def init(
     desk.answer(facts, lines)
 
 
-@root.command("rotate")
+@root.command("rotate", short_help="Replace, add or remove roots; change the threshold.")
 @vendor_directory
 @click.option("--new-roots", type=click.IntRange(0, MAX_ROOTS), help="How many roots to make in DIR/offline.")
 @add_root_option
@@ -149,7 +149,7 @@ def rotate(
     desk.answer(facts, lines)
 
 
-@root.command("key")
+@root.command("key", short_help="Make one root key on its holder's own machine.")
 @passphrase_option
 @click.argument("file", metavar="URI")
 @click.pass_obj

@@ -83,7 +83,7 @@ def seat() -> None:
     """Seats: the appliances, as their reports show them."""
 
 
-@seat.command("list")
+@seat.command("list", short_help="List every appliance, its last report and state.")
 @vendor_directory
 @click.pass_obj
 def list_seats(desk: Desk, directory: Path) -> None:
