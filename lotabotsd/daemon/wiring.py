@@ -50,6 +50,7 @@ from .ledger_watch import LedgerWatch
 from .models import LiveModels, wanted_of
 from .publishing import Publishing
 from .readiness import ReadyModels, published_ready
+from .reconciling import OwnRequests, Reconciling
 from .reports import Reports, pseudonym_secret
 from .running_image import RunningImage, receipt_gpus, receipt_image
 from .timetable import rule_of
@@ -167,7 +168,8 @@ def _open(config: Config, clock: Clock, opened: ExitStack, anchors: Anchors) -> 
     helper = HelperClient(
         config.paths.helper_socket, stop_timeout_seconds=config.runtime.stop_timeout_seconds
     )
-    supervisor = _supervisor(config, helper, clock)
+    reconciling = _reconciling(config, stores, helper, models, clock)
+    supervisor = _supervisor(config, helper, reconciling, clock)
     ready = ReadyModels(lambda: supervisor.seen, supervisor.ready_models, models)
     appliance_id = appliance_id_in(config.paths.state)
     issuer = _issuer(config, keyset, clock)
@@ -201,7 +203,8 @@ def _open(config: Config, clock: Clock, opened: ExitStack, anchors: Anchors) -> 
         models=models,
         ready=ready,
         gpus=gpus,
-        reports=_reports(config, stores, keyset, clock, appliance_id),
+        reconciling=reconciling,
+        reports=_reports(config, stores, reconciling, keyset, clock, appliance_id),
         acknowledging=_acknowledging(config, stores, clock, appliance_id),
         report_rule=rule,
         health=Health(clock),
@@ -243,9 +246,17 @@ def _issuer(config: Config, keyset: Keyset, clock: Clock) -> Issuer:
     )
 
 
-def _reports(config: Config, stores: _Stores, keyset: Keyset, clock: Clock, appliance_id: str) -> Reports:
+def _reports(
+    config: Config,
+    stores: _Stores,
+    reconciling: Reconciling,
+    keyset: Keyset,
+    clock: Clock,
+    appliance_id: str,
+) -> Reports:
     return Reports(
         stores.ledger,
+        reconciling,
         stores.ledger_watch.refuse_damage,
         stores.bookkeeping.drain_and_seal,
         Outbox(config.paths.outbox),
@@ -271,20 +282,39 @@ def _acknowledging(config: Config, stores: _Stores, clock: Clock, appliance_id: 
     )
 
 
-def _supervisor(config: Config, helper: HelperClient, clock: Clock) -> Supervisor:
-    runtime = config.runtime
-    return Supervisor(
+def _reconciling(
+    config: Config, stores: _Stores, helper: HelperClient, models: LiveModels, clock: Clock
+) -> Reconciling:
+    load_seconds = config.runtime.start_timeout_seconds
+    return Reconciling(
+        stores.ledger,
+        stores.bookkeeping.drain_and_seal,
+        stores.bookkeeping.problems,
         helper,
-        lambda secret: TritonClient(
-            config.paths.triton_http, secret, load_timeout_seconds=runtime.start_timeout_seconds
+        lambda secret: (
+            TritonClient(config.paths.triton_http, secret, load_timeout_seconds=load_seconds).counters
         ),
+        models,
         clock,
-        start_timeout_seconds=runtime.start_timeout_seconds,
-        beside=lambda run_id, secret: TritonClient(
-            config.paths.triton_beside(run_id), secret, load_timeout_seconds=runtime.start_timeout_seconds
-        ),
+    )
+
+
+def _supervisor(config: Config, helper: HelperClient, reconciling: Reconciling, clock: Clock) -> Supervisor:
+    load_seconds = config.runtime.start_timeout_seconds
+
+    def client(path: Path, run: Callable[[], str], secret: Callable[[], str]) -> TritonClient:
+        asking = OwnRequests(reconciling, run)
+        return TritonClient(path, secret, load_timeout_seconds=load_seconds, asking=asking)
+
+    supervisor = Supervisor(
+        helper,
+        lambda secret: client(config.paths.triton_http, lambda: supervisor.run_id, secret),
+        clock,
+        start_timeout_seconds=load_seconds,
+        beside=lambda run_id, secret: client(config.paths.triton_beside(run_id), lambda: run_id, secret),
         notes=config.paths.image_notes,
     )
+    return supervisor
 
 
 def used_in_month(ledger: Ledger, keys: Sequence[KeyRecord], window_id: int) -> dict[tuple[str, str], int]:

@@ -23,6 +23,7 @@ from lotabotsd.licence.keyring import Anchors, parse_anchors
 from lotabotsd.usage.drain import Drainer
 from lotabotsd.usage.journal import Journal
 from lotabotsd.usage.ledger import Ledger, open_ledger
+from lotabotsd.usage.reconciliation import State
 from lotabotsd.usage.records import Outcome, encode_close, encode_open
 from lotabotsd.usage.report import About, LicenceFacts, build_report, freeze
 
@@ -89,6 +90,7 @@ class Appliance:
 
     def __init__(self, path: Path, clock: FixedClock, licence: LicenceFacts | None) -> None:
         self.path, self.clock, self.licence = path, clock, licence
+        self.compared: State | None = None  # with Triton's counters
         path.mkdir()
         self.ledger: Ledger = open_ledger(path / "ledger.db", clock)
         self.development = False
@@ -98,7 +100,9 @@ class Appliance:
         self.clock.advance(hours * 3_600)
         self.ledger.seal(self.clock.wall_ns())
         now = self.clock.wall_ns() // NANOSECONDS
-        about = About("apl_test", raw_public(KEY), self.licence, self.development, {}, {})
+        about = About(
+            "apl_test", raw_public(KEY), self.licence, self.development, {}, {}, compared=self.compared
+        )
         frozen = freeze(self.ledger, now, about, now)
         file = self.path / frozen.file_name
         file.write_bytes(build_report(self.ledger, frozen, KEY))
