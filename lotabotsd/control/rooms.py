@@ -76,6 +76,7 @@ class Rooms:
     verify_ledger: Callable[[], Verdict]
     begin_verification: Callable[[], Walking]
     verification: Callable[[], Walking]
+    reconciliation: Callable[[], dict[str, Any]]  # Triton's counters compared with the ledger
     keyset: Keyset
     caps: Callable[[], IdentityCaps]
     publish: Callable[[], Spread]  # compile, publish, and wait until the workers applied it

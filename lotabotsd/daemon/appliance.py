@@ -27,6 +27,7 @@ from .ledger_watch import LedgerWatch
 from .models import LiveModels
 from .publishing import Publishing
 from .readiness import ReadyModels
+from .reconciling import Reconciling
 from .reports import Reports
 from .running_image import RunningImage
 
@@ -56,6 +57,7 @@ class Appliance:
     models: LiveModels
     ready: ReadyModels
     gpus: Gpus
+    reconciling: Reconciling
     reports: Reports
     acknowledging: Acknowledging
     report_rule: CronTrigger

@@ -15,6 +15,7 @@ from lotabotsd.foundation.codes import Code
 Status = dict[str, Any]
 Finding = dict[str, str]
 NEARLY_SPENT_PERCENT = 80
+NOT_COMPARED_SECONDS = 600
 _REPORT = (
     "send the vendor the reports that lotabotsctl usage reports shows as not acknowledged, and install what "
     "comes back: lotabotsctl usage acknowledge FILE"
@@ -29,6 +30,7 @@ def findings_of(status: Status) -> list[Finding]:
         *_licence(status["licence"]),
         *_gate(status["gate"]),
         *_ledger(status["ledger"]),
+        *_reconciliation(status["ledger"]["reconciliation"], status),
         *_report(status["report"]),
         *_quota(status["usage"]["month"]),
         *_gpus(status["gpus"]),
@@ -163,6 +165,31 @@ def _ledger(ledger: Status) -> Iterator[Finding]:
         mebibytes = ledger["free_bytes"] // (1024 * 1024)
         yield _finding(
             "error", "disk_full", f"only {mebibytes} MiB are free for the ledger", "free disk space"
+        )
+
+
+def _reconciliation(found: Status, status: Status) -> Iterator[Finding]:
+    if found["new_requests"] or found["new_inferences"]:
+        models = f" ({', '.join(found['models'])})" if found["models"] else ""
+        yield _finding(
+            "warning",
+            "unaccounted",
+            f"Triton ran at least {found['new_requests']} requests with {found['new_inferences']} inferences "
+            f"since the last report that the ledger does not hold{models}",
+            "find who reaches Triton's sockets around the gate (members of the group lotabots-gate, whoever "
+            "uses runtime.tcp_port), or which records were lost; the next report tells the vendor",
+        )
+    waited = status["appliance"]["now_ns"] - max(found["until_ns"], status["appliance"]["started_at_ns"])
+    runtime = status["runtime"]
+    if (
+        runtime["state"] == "ready"
+        and min(runtime["seconds_in_state"], waited // NANOSECONDS) > NOT_COMPARED_SECONDS
+    ):
+        yield _finding(
+            "warning",
+            "not_compared",
+            f"Triton's counters have not been compared with the ledger for {waited // NANOSECONDS} s",
+            "lotabotsctl doctor names journals that cannot be read; else look at journalctl -u lotabotsd",
         )
 
 

@@ -90,6 +90,7 @@ async def _serve(appliance: Appliance, passed: dict[str, socket.socket], stop: a
         timetable.stop()
         attest.close()
         await _stop(server, tasks, stop)
+        await asyncio.to_thread(appliance.reconciling.look_once_more)  # Triton may be stopped next
 
 
 def _start(loop: Loop, appliance: Appliance, stop: asyncio.Event) -> asyncio.Task[None]:

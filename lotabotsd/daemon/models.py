@@ -10,13 +10,18 @@ from pathlib import Path
 
 from lotabotsd.foundation.config import Config
 from lotabotsd.foundation.errors import Code, LotaBotsError
+from lotabotsd.foundation.files import read_bounded
+from lotabotsd.models.configuration import read_configuration
 from lotabotsd.models.facts import ModelFacts, TensorFact
-from lotabotsd.models.package import Package
+from lotabotsd.models.package import CONFIGURATION, MAX_CONFIGURATION_BYTES, Package
 from lotabotsd.models.prepare import live_names, prepare, remove_live
+from lotabotsd.models.warmup import asks_others, warmup_requests
 from lotabotsd.runtime.canary import CanaryTensor, make_canary
 from lotabotsd.runtime.plan import DesiredModel
 
 log = logging.getLogger("lotabots.daemon")
+
+_MAX_CODE_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +32,8 @@ class EnabledModel:
     facts: ModelFacts | None = None
     wanted: DesiredModel | None = None
     problem: LotaBotsError | None = None
+    warmups: int = 0  # requests that Triton makes of its own when it loads the model, at most
+    asks_others: bool = False  # its own code may ask other models, past the gate
 
 
 def bring_live(config: Config, *, allowed: int, gpus: int) -> tuple[EnabledModel, ...]:
@@ -61,6 +68,8 @@ def _bring_one(config: Config, name: str, gpus: int, exceeded: int | None) -> En
             Path(config.models.repository) / name, gpus=gpus, allow_code=config.models.allow_code
         )
         prepared = prepare(package, config.runtime.variant, paths.staged_models, paths.live_models)
+        warmups = _warmups(paths.live_models / name, len(package.versions), gpus)
+        calls = package.configuration.backend == "python" and _code_asks_others(package.directory)
     except LotaBotsError as error:
         log.error("model %s does not go live: %s", name, error, extra={"model": name})
         return EnabledModel(name, problem=error)
@@ -74,7 +83,19 @@ def _bring_one(config: Config, name: str, gpus: int, exceeded: int | None) -> En
         sequence=facts.sequences,
         decoupled=facts.decoupled,
     )
-    return EnabledModel(name, facts, DesiredModel(name, facts.digest, canary))
+    wanted = DesiredModel(name, facts.digest, canary)
+    return EnabledModel(name, facts, wanted, warmups=warmups, asks_others=calls)
+
+
+def _warmups(live: Path, versions: int, gpus: int) -> int:
+    """By the configuration that Triton reads, which is not always the package's own."""
+    text = read_bounded(live / CONFIGURATION, MAX_CONFIGURATION_BYTES).decode("utf-8")
+    configuration, _ = read_configuration(text)
+    return warmup_requests(configuration.message, versions=versions, gpus=gpus) if configuration else 0
+
+
+def _code_asks_others(package: Path) -> bool:
+    return any(asks_others(read_bounded(path, _MAX_CODE_BYTES)) for path in package.rglob("*.py"))
 
 
 def _tensor(fact: TensorFact) -> CanaryTensor:

@@ -217,6 +217,7 @@ def _ledger(status: Status, counts: Counts) -> Iterator[Family]:
         "Findings about the journals that stand in the ledger.",
         known(ledger["findings"]),
     )
+    yield from _reconciliation(ledger["reconciliation"])
     yield gauge(
         "lotabots_ledger_sealed_timestamp_seconds",
         "The end of the last sealed window.",
@@ -239,6 +240,24 @@ def _ledger(status: Status, counts: Counts) -> Iterator[Family]:
         known(counts.journal_segments),
     )
     yield gauge("lotabots_disk_free_bytes", "Room on the ledger's disk.", known(ledger["free_bytes"]))
+
+
+def _reconciliation(found: Status) -> Iterator[Family]:
+    yield counter(
+        "lotabots_unaccounted_requests_total",
+        "Requests that Triton certainly ran and the ledger does not hold.",
+        known(found["requests"]),
+    )
+    yield counter(
+        "lotabots_unaccounted_inferences_total",
+        "Inferences that Triton certainly ran and the ledger does not hold.",
+        known(found["inferences"]),
+    )
+    yield gauge(
+        "lotabots_reconciled_timestamp_seconds",
+        "When Triton's counters were last compared with the ledger; absent before the first time.",
+        known(_moment(found["until_ns"])),
+    )
 
 
 def _report(report: Status) -> Iterator[Family]:

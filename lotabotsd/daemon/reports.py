@@ -32,6 +32,7 @@ from lotabotsd.usage.report import (
     preview,
 )
 
+from .reconciling import Reconciling
 from .timetable import report_boundary
 
 log = logging.getLogger("lotabots.daemon")
@@ -46,6 +47,7 @@ class Reports:
     def __init__(
         self,
         ledger: Ledger,
+        reconciling: Reconciling,
         refuse_damage: Callable[[], None],
         seal: Callable[[bool], bool],
         outbox: Outbox,
@@ -61,6 +63,7 @@ class Reports:
         `seal` counts every journal and closes the hours that ended, with True the running one too.
         """
         self._ledger = ledger
+        self._reconciling = reconciling
         self._refuse_damage = refuse_damage
         self._seal = seal
         self._outbox = outbox
@@ -136,6 +139,7 @@ class Reports:
         return self._outbox.read(name)
 
     def _write(self, until: int) -> list[Frozen]:
+        self._reconciling.look()  # once more, so that the comparison reaches as far as the report
         return export_report(
             self._ledger,
             self._outbox,
@@ -177,6 +181,7 @@ class Reports:
             organisation_names={o.organisation_id: o.name for o in self._identity.list_organisations()},
             key_names={key.key_id: key.name for key in self._identity.list_keys()},
             pseudonym_secret=self._pseudonym_secret,
+            compared=self._reconciling.state,
         )
 
     def _recorded_from(self) -> datetime | None:

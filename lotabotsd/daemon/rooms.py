@@ -44,6 +44,7 @@ def rooms_of(appliance: Appliance, attester: Attester) -> Rooms:
         verify_ledger=appliance.ledger_watch.look,
         begin_verification=appliance.ledger_watch.begin,
         verification=appliance.ledger_watch.walking,
+        reconciliation=appliance.reconciling.value,
         keyset=appliance.keyset,
         caps=lambda: caps_of(appliance),
         publish=appliance.publishing.publish_and_wait,

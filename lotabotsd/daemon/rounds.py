@@ -15,6 +15,7 @@ from lotabotsd.policy.publish import Published
 from .appliance import Appliance
 from .loops import Loop
 from .models import EnabledModel, wanted_of
+from .reminders import Reminders
 
 log = logging.getLogger("lotabots.daemon")
 
@@ -27,6 +28,7 @@ WATCHDOG_SECONDS = 5.0  # without a service manager it only logs
 ROUND_SECONDS = 30.0  # how long a round may take before the daemon counts as stuck
 REPORT_SECONDS = 300.0
 FORGET_SECONDS = 60.0
+RECONCILE_SECONDS = 10.0  # what Triton counted in its last so many seconds is lost when it dies
 VERIFY_SECONDS = 6 * 3_600.0  # a walk reads the whole ledger: some 20 000 rows a second
 WALK_SECONDS = 3_600.0
 Serving = tuple[frozenset[str], Image | None]  # the models that answer, and the image that they run in
@@ -39,6 +41,7 @@ class Rounds:
     def __init__(self, appliance: Appliance) -> None:
         self._appliance = appliance
         self._published: Seen | None = None  # what the last publication was made of
+        self._reminders = Reminders()
 
     def loops(self) -> tuple[Loop, ...]:
         """Every loop with its period and its bound, in seconds."""
@@ -53,6 +56,7 @@ class Rounds:
             Loop("floor", FLOOR_SECONDS, ROUND_SECONDS, self.raise_floor),
             Loop("gpus", GPU_SECONDS, ROUND_SECONDS, self.look_at_gpus),
             Loop("receipts", FORGET_SECONDS, ROUND_SECONDS, self.forget_receipts),
+            Loop("reconcile", RECONCILE_SECONDS, 2 * ROUND_SECONDS, self.reconcile),
             Loop("report", REPORT_SECONDS, REPORT_SECONDS, self.write_due_report),
             Loop("ledger", VERIFY_SECONDS, WALK_SECONDS, self.verify_ledger),
         )
@@ -78,6 +82,7 @@ class Rounds:
     async def keep_policy(self) -> None:
         """Publish where the licence's standing changed by itself, and serve as many models as it allows."""
         standing = await asyncio.to_thread(self._appliance.licence.standing)
+        self._reminders.look(standing)
         if await asyncio.to_thread(self._appliance.models.allow, standing.models_live):
             self._appliance.supervisor.want(wanted_of(self._appliance.models()))
         seen = (standing, self._appliance.models(), self._serving())
@@ -109,6 +114,10 @@ class Rounds:
         """Write the usage report whose time has come or was missed; file away what was acknowledged."""
         await asyncio.to_thread(self._appliance.acknowledging.file_away)
         await asyncio.to_thread(self._appliance.reports.write_due, self._appliance.report_rule)
+
+    async def reconcile(self) -> None:
+        """Compare Triton's own counters with the ledger; nothing where Triton does not answer."""
+        await asyncio.to_thread(self._appliance.reconciling.look)
 
     async def verify_ledger(self) -> None:
         """Walk the ledger's chain; status tells of a fault."""

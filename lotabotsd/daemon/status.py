@@ -149,6 +149,7 @@ def _ledger(appliance: Appliance) -> dict[str, Any]:
         "problems": list(appliance.bookkeeping.problems()),
         "free_bytes": room.f_bavail * room.f_frsize,
         "reserve_bytes": appliance.config.usage.reserve_bytes,
+        "reconciliation": appliance.reconciling.value(),
     }
 
 

@@ -27,7 +27,7 @@ from lotabotsd.identity.pepper import load_or_create_pepper
 from lotabotsd.identity.records import KeyRecord
 from lotabotsd.identity.store import IdentityStore
 from lotabotsd.licence.fingerprint import read_components
-from lotabotsd.licence.keyring import load_anchors
+from lotabotsd.licence.keyring import Anchors, load_anchors
 from lotabotsd.licence.store import LicenceStore
 from lotabotsd.limits.table import Table, adopt_or_create, create_table, current_boot_id
 from lotabotsd.policy.compile import PolicySource
@@ -50,6 +50,7 @@ from .ledger_watch import LedgerWatch
 from .models import LiveModels, wanted_of
 from .publishing import Publishing
 from .readiness import ReadyModels, published_ready
+from .reconciling import OwnRequests, Reconciling
 from .reports import Reports, pseudonym_secret
 from .running_image import RunningImage, receipt_gpus, receipt_image
 from .timetable import rule_of
@@ -59,14 +60,18 @@ log = logging.getLogger("lotabots.daemon")
 _APPLIANCE_PREFIX = "apl_"
 
 
-def open_appliance(config: Config, clock: Clock) -> Appliance:
+def open_appliance(
+    config: Config, clock: Clock, *, anchors: Callable[[], Anchors] = load_anchors
+) -> Appliance:
     """Open everything; what was opened is closed again when a later part cannot be.
+
+    `anchors` are the package's own but for a rehearsal: a configuration never names them.
 
     Order: identities, ledger (counted up to now), licence, keys, models. Raises DATABASE_DAMAGED,
     KEYRING_INVALID, FILE_UNREADABLE, FILE_UNWRITABLE, CONFIG_INVALID.
     """
     with ExitStack() as opened:
-        appliance = _open(config, clock, opened)
+        appliance = _open(config, clock, opened, anchors())
         appliance.models.allow(appliance.licence.standing().models_live)
         appliance.supervisor.want(wanted_of(appliance.models()))
         return replace(appliance, close=opened.pop_all().close)
@@ -101,7 +106,7 @@ class _Stores:
     bookkeeping: Bookkeeping
 
 
-def _open_stores(config: Config, clock: Clock, opened: ExitStack) -> _Stores:
+def _open_stores(config: Config, clock: Clock, opened: ExitStack, anchors: Anchors) -> _Stores:
     """Identities, ledger and licence, with everything counted that the journals hold."""
     paths = config.paths
     refuse_torn_state(paths)
@@ -123,7 +128,7 @@ def _open_stores(config: Config, clock: Clock, opened: ExitStack) -> _Stores:
     reported_at = ReportedAt(ledger)
     licence = LicenceStore(
         paths.licence,
-        load_anchors(),
+        anchors,
         clock,
         components=partial(read_components, operator=config.licence.operator_fingerprint),
         reported_ns=reported_at,
@@ -149,9 +154,9 @@ def _open_stores(config: Config, clock: Clock, opened: ExitStack) -> _Stores:
     return _Stores(pepper, identity, ledger, watch, receipts, licence, reported_at, bookkeeping)
 
 
-def _open(config: Config, clock: Clock, opened: ExitStack) -> Appliance:
+def _open(config: Config, clock: Clock, opened: ExitStack, anchors: Anchors) -> Appliance:
     rule = rule_of(config.report.schedule)
-    stores = _open_stores(config, clock, opened)
+    stores = _open_stores(config, clock, opened, anchors)
     keyset = Keyset.load_or_create(config.paths.keys, config.paths.receipt_key)
     publisher = Publisher(
         config.paths.policy_db, slots=config.limits.slots, lease_seconds=config.gate.policy_lease_seconds
@@ -163,7 +168,8 @@ def _open(config: Config, clock: Clock, opened: ExitStack) -> Appliance:
     helper = HelperClient(
         config.paths.helper_socket, stop_timeout_seconds=config.runtime.stop_timeout_seconds
     )
-    supervisor = _supervisor(config, helper, clock)
+    reconciling = _reconciling(config, stores, helper, models, clock)
+    supervisor = _supervisor(config, helper, reconciling, clock)
     ready = ReadyModels(lambda: supervisor.seen, supervisor.ready_models, models)
     appliance_id = appliance_id_in(config.paths.state)
     issuer = _issuer(config, keyset, clock)
@@ -197,7 +203,8 @@ def _open(config: Config, clock: Clock, opened: ExitStack) -> Appliance:
         models=models,
         ready=ready,
         gpus=gpus,
-        reports=_reports(config, stores, keyset, clock, appliance_id),
+        reconciling=reconciling,
+        reports=_reports(config, stores, reconciling, keyset, clock, appliance_id),
         acknowledging=_acknowledging(config, stores, clock, appliance_id),
         report_rule=rule,
         health=Health(clock),
@@ -239,9 +246,17 @@ def _issuer(config: Config, keyset: Keyset, clock: Clock) -> Issuer:
     )
 
 
-def _reports(config: Config, stores: _Stores, keyset: Keyset, clock: Clock, appliance_id: str) -> Reports:
+def _reports(
+    config: Config,
+    stores: _Stores,
+    reconciling: Reconciling,
+    keyset: Keyset,
+    clock: Clock,
+    appliance_id: str,
+) -> Reports:
     return Reports(
         stores.ledger,
+        reconciling,
         stores.ledger_watch.refuse_damage,
         stores.bookkeeping.drain_and_seal,
         Outbox(config.paths.outbox),
@@ -267,20 +282,39 @@ def _acknowledging(config: Config, stores: _Stores, clock: Clock, appliance_id: 
     )
 
 
-def _supervisor(config: Config, helper: HelperClient, clock: Clock) -> Supervisor:
-    runtime = config.runtime
-    return Supervisor(
+def _reconciling(
+    config: Config, stores: _Stores, helper: HelperClient, models: LiveModels, clock: Clock
+) -> Reconciling:
+    load_seconds = config.runtime.start_timeout_seconds
+    return Reconciling(
+        stores.ledger,
+        stores.bookkeeping.drain_and_seal,
+        stores.bookkeeping.problems,
         helper,
-        lambda secret: TritonClient(
-            config.paths.triton_http, secret, load_timeout_seconds=runtime.start_timeout_seconds
+        lambda secret: (
+            TritonClient(config.paths.triton_http, secret, load_timeout_seconds=load_seconds).counters
         ),
+        models,
         clock,
-        start_timeout_seconds=runtime.start_timeout_seconds,
-        beside=lambda run_id, secret: TritonClient(
-            config.paths.triton_beside(run_id), secret, load_timeout_seconds=runtime.start_timeout_seconds
-        ),
+    )
+
+
+def _supervisor(config: Config, helper: HelperClient, reconciling: Reconciling, clock: Clock) -> Supervisor:
+    load_seconds = config.runtime.start_timeout_seconds
+
+    def client(path: Path, run: Callable[[], str], secret: Callable[[], str]) -> TritonClient:
+        asking = OwnRequests(reconciling, run)
+        return TritonClient(path, secret, load_timeout_seconds=load_seconds, asking=asking)
+
+    supervisor = Supervisor(
+        helper,
+        lambda secret: client(config.paths.triton_http, lambda: supervisor.run_id, secret),
+        clock,
+        start_timeout_seconds=load_seconds,
+        beside=lambda run_id, secret: client(config.paths.triton_beside(run_id), lambda: run_id, secret),
         notes=config.paths.image_notes,
     )
+    return supervisor
 
 
 def used_in_month(ledger: Ledger, keys: Sequence[KeyRecord], window_id: int) -> dict[tuple[str, str], int]:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from lotabotsd.foundation.errors import Code, LotaBotsError
 
@@ -41,6 +41,34 @@ class ModelState:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What Triton counted of one version of a model since its counters began."""
+
+    requests: int  # answered ones
+    inferences: int  # the rows in them
+
+
+class Asking(Protocol):
+    """Who is told of what Triton will count although no client asked for it, before it does."""
+
+    async def asks(self, model: str) -> None:
+        """One inference is about to be sent."""
+
+    async def loads(self, model: str) -> None:
+        """The model is about to be loaded, with its warm-up, or unloaded; its counters may begin anew."""
+
+
+class NobodyAsks:
+    """Where nobody compares the counters."""
+
+    async def asks(self, model: str) -> None:
+        """Nothing."""
+
+    async def loads(self, model: str) -> None:
+        """Nothing."""
+
+
 class TritonClient:
     """Triton's HTTP endpoint. `secret` gives the secret of the run in force for the restricted APIs."""
 
@@ -52,8 +80,10 @@ class TritonClient:
         load_timeout_seconds: float,
         probe_timeout_seconds: float = 3.0,
         canary_timeout_seconds: float = 30.0,
+        asking: Asking | None = None,
     ) -> None:
         self._path = path
+        self._asking = asking or NobodyAsks()
         self._secret = secret
         self._load_seconds = load_timeout_seconds
         self._probe_seconds = probe_timeout_seconds
@@ -85,10 +115,12 @@ class TritonClient:
 
         Raises MODEL_FAILED with Triton's own reason, RUNTIME_UNAVAILABLE, RUNTIME_TIMEOUT.
         """
+        await self._asking.loads(name)
         _expect_ok(await self._ask("POST", f"/v2/repository/models/{name}/load", self._load_seconds))
 
     async def unload(self, name: str) -> None:
         """Take a model out of service. Raises MODEL_FAILED, RUNTIME_UNAVAILABLE, RUNTIME_TIMEOUT."""
+        await self._asking.loads(name)
         _expect_ok(await self._ask("POST", f"/v2/repository/models/{name}/unload", self._load_seconds))
 
     async def statistics(self, name: str) -> dict[str, Any]:
@@ -96,6 +128,19 @@ class TritonClient:
         answer = await self._ask("GET", f"/v2/models/{name}/stats", self._probe_seconds)
         _expect_ok(answer)
         found: dict[str, Any] = _json(answer)
+        return found
+
+    async def counters(self) -> dict[str, dict[str, Counted]]:
+        """Triton's counts of every model that is live, by version. Raises RUNTIME_UNAVAILABLE, _TIMEOUT."""
+        answer = _json(await self._ask("GET", "/v2/models/stats", self._probe_seconds))
+        found: dict[str, dict[str, Counted]] = {}
+        try:
+            for one in answer["model_stats"]:
+                requests = _number(one["inference_stats"]["success"]["count"])
+                counted = Counted(requests, _number(one["inference_count"]))
+                found.setdefault(str(one["name"]), {})[str(one["version"])] = counted
+        except (KeyError, TypeError, ValueError) as error:
+            raise LotaBotsError(Code.RUNTIME_UNAVAILABLE, "its statistics cannot be read") from error
         return found
 
     async def canary(self, name: str, canary: Canary) -> str:
@@ -110,6 +155,7 @@ class TritonClient:
         if canary.decoupled:
             return CanaryAnswer(await self._stream_canary(name, canary))
         body, head_bytes = canary_request(canary)
+        await self._asking.asks(name)
         answer = await self._ask(
             "POST", f"/v2/models/{name}/infer", self._canary_seconds, body, {_JSON_LENGTH: str(head_bytes)}
         )
@@ -131,6 +177,7 @@ class TritonClient:
         if body is None:
             answer = await self._ask("GET", f"/v2/models/{name}/ready", self._canary_seconds)
             return "" if answer.status == 200 else "it is not ready"
+        await self._asking.asks(name)
         path = f"/v2/models/{name}/generate_stream"
         answer = await self._ask("POST", path, self._canary_seconds, body, beginning=True)
         if answer.status == 503:
@@ -202,6 +249,12 @@ def _json(answer: Answer) -> Any:
         return json.loads(answer.body)
     except ValueError as error:
         raise LotaBotsError(Code.RUNTIME_UNAVAILABLE, "its answer is not JSON") from error
+
+
+def _number(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 62:
+        raise ValueError("no counter")
+    return value
 
 
 def _error_text(answer: Answer) -> str:

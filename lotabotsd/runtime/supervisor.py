@@ -144,6 +144,11 @@ class Supervisor:
         now_ns = self._clock.monotonic_ns()
         return seen_from(self._observed, self._desired, self._version, self._trouble, now_ns, self._notes.why)
 
+    @property
+    def run_id(self) -> str:
+        """The run that is asked now, as far as the helper said; empty when it is not known."""
+        return self._observed.run.run_id if self._observed.run else ""
+
     def ready_models(self) -> frozenset[str]:
         """The names of the models that answer now."""
         return frozenset() if self._judging.emptying else answering(self._observed)

@@ -16,7 +16,7 @@ from lotabotsd.foundation.clock import NANOSECONDS, from_ns, parse_rfc3339, to_n
 from lotabotsd.foundation.envelope import PayloadType, parse_envelope, verify
 from lotabotsd.foundation.errors import Code, LotaBotsError
 
-from .report_body import instant
+from .report_fields import instant
 
 MAX_REASONS = 100
 MAX_REASON_CHARACTERS = 300

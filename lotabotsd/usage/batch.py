@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from lotabotsd.foundation.clock import NANOSECONDS
 
+from .reconciliation import Count, Passed, passed_as
 from .records import CHARGED, SEGMENT_HEADER_BYTES, Close, Open, Outcome, Record
 from .windows import Meters, hour_of
 
@@ -97,11 +98,13 @@ class Tally:
     sealed_until: int  # Unix seconds: what was closed before is late
     counted: dict[AccountName, Meters] = field(default_factory=dict)
     months: dict[tuple[int, str, str], int] = field(default_factory=dict)
+    passed: dict[str, Passed] = field(default_factory=dict)  # by model
 
     def close(self, opened: Open, closed: Close) -> None:
         """Count a request by the hour of its CLOSE; its quota month is the OPEN's."""
         meters = Meters(1, closed.inferences, closed.input_bytes, closed.output_bytes, closed.gate_us)
         self._add(opened, closed.outcome, closed.wall_ns, meters)
+        self._pass(opened, closed.outcome, closed.inferences)
         if CHARGED[closed.outcome]:
             for name in (
                 ("licence", ""),
@@ -115,6 +118,12 @@ class Tally:
     def abort(self, opened: Open) -> None:
         """Count a request that has no CLOSE, by the hour of its OPEN."""
         self._add(opened, Outcome.ABORTED, opened.wall_ns, Meters(1))
+        self._pass(opened, Outcome.ABORTED, 0)
+
+    def _pass(self, opened: Open, outcome: Outcome, inferences: int) -> None:
+        passed = passed_as(outcome, Count(1, inferences), Count(1, opened.reserved))
+        if passed is not None:
+            self.passed[opened.model] = self.passed.get(opened.model, Passed()) + passed
 
     def _add(self, opened: Open, outcome: Outcome, wall_ns: int, meters: Meters) -> None:
         second = wall_ns // NANOSECONDS

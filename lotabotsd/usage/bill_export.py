@@ -15,7 +15,7 @@ from enum import StrEnum
 from .bill_lines import Line, LineKind, line_json, line_value, month_span, parse_month, plain
 from .focus import cell
 from .rate_card import Meter
-from .report_body import instant
+from .report_fields import instant
 
 
 class Form(StrEnum):

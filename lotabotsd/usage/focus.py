@@ -10,7 +10,7 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 
-from .report_body import instant
+from .report_fields import instant
 from .windows import Kind, Meters, Row
 
 COLUMNS = (

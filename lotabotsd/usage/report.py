@@ -191,6 +191,7 @@ def _draft(
     rows = [one.row for one in stored]
     after = last_report.last_finding if last_report else 0
     findings = tables.read_findings(connection, after)
+    sums = last_report.context.get("reconciled_sums") if last_report else None
     draft = Frozen(
         sequence=last_report.sequence + 1 if last_report else 1,
         frozen_at=now,
@@ -203,7 +204,7 @@ def _draft(
         previous_report_hash=last_report.report_hash if last_report else None,
         report_hash=b"",
         last_finding=findings[-1].id if findings else after,
-        context=context_of(about, rows, findings),
+        context=context_of(about, rows, findings, sums),
     )
     digest = hashlib.sha256(compose_body(draft, rows)).digest()
     return replace(draft, report_hash=digest), rows

@@ -6,22 +6,31 @@ import hashlib
 import hmac
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any
 
 from lotabotsd.foundation.canonical import canonical_json
-from lotabotsd.foundation.clock import NANOSECONDS, from_ns, rfc3339
 from lotabotsd.foundation.identifiers import b64url
 from lotabotsd.foundation.keys import thumbprint
 
 from .batch import HARMLESS, FindingKind, RecordedFinding
+from .reconciliation import State
+from .report_fields import instant
+from .report_reconciliation import difference_since, sums_of, value_of
 from .windows import Kind, Meters, Row
 
-FORMAT = 1
 COLUMNS = (
     "kind", "start", "end", "organisation", "key", "model", "outcome", "charged", "late_for", "requests",
     "inferences", "input_bytes", "output_bytes", "gate_us", "clock_suspect",
 )  # fmt: skip
 MAX_FINDINGS = 100  # listed one by one; the rest is counted
+
+
+class Format(IntEnum):
+    """The formats of the body, each of which is read and written for ever."""
+
+    FIRST = 1
+    RECONCILED = 2  # with data_condition.reconciliation
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +53,7 @@ class About:
     organisation_names: Mapping[str, str]  # by id; only those that occur in the rows leave the building
     key_names: Mapping[str, str]
     pseudonym_secret: bytes | None = None  # given: names leave only as pseudonyms
+    compared: State | None = None  # with Triton's counters; None makes a report of format 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +71,8 @@ class Frozen:
     previous_report_hash: bytes | None
     report_hash: bytes  # SHA-256 of the body
     last_finding: int
-    context: Mapping[str, Any]  # appliance, development, findings, licence, names, restarts
+    context: Mapping[str, Any]  # appliance, development, findings, licence, names, restarts, and from
+    # format 2 on: reconciliation, and the reconciled_sums that the next report begins with
 
     @property
     def file_name(self) -> str:
@@ -69,8 +80,16 @@ class Frozen:
         return f"lotabots-usage-{self.context['appliance']['id']}-{self.sequence:06d}.zip"
 
 
-def context_of(about: About, rows: Sequence[Row], findings: Sequence[RecordedFinding]) -> dict[str, Any]:
-    """The part of a report that comes from outside the rows, to be frozen with the range."""
+def context_of(
+    about: About,
+    rows: Sequence[Row],
+    findings: Sequence[RecordedFinding],
+    sums: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The part of a report that comes from outside the rows, to be frozen with the range.
+
+    `sums` are the `reconciled_sums` of the report before.
+    """
     organisations = {row.organisation for row in rows}
     keys = {row.key for row in rows}
     licence = about.licence
@@ -93,7 +112,16 @@ def context_of(about: About, rows: Sequence[Row], findings: Sequence[RecordedFin
             "pseudonyms": about.pseudonym_secret is not None,
         },
         "restarts": sum(f.finding.kind is FindingKind.WORKER_STARTED for f in findings),
+        **_compared(about.compared, rows, sums),
     }
+
+
+def _compared(state: State | None, rows: Sequence[Row], sums: Mapping[str, Any] | None) -> dict[str, Any]:
+    if state is None:
+        return {}
+    models = {row.model for row in rows if row.kind is Kind.USAGE}
+    found = difference_since(state, sums, models)
+    return {"reconciled_sums": sums_of(state), "reconciliation": value_of(found)}
 
 
 def pseudonym(secret: bytes, kind: str, name: str) -> str:
@@ -140,6 +168,7 @@ def compose_body(frozen: Frozen, rows: Sequence[Row]) -> bytes:
     """The canonical JSON that is signed. The same arguments give the same bytes, for ever."""
     context = frozen.context
     previous = frozen.previous_report_hash
+    reconciled = {name: context[name] for name in ("reconciliation",) if name in context}
     return canonical_json(
         {
             "appliance": context["appliance"],
@@ -148,9 +177,10 @@ def compose_body(frozen: Frozen, rows: Sequence[Row]) -> bytes:
                 **condition_of_rows(rows),
                 "findings": context["findings"],
                 "restarts": context["restarts"],
+                **reconciled,
             },
             "development": context["development"],
-            "format": FORMAT,
+            "format": int(Format.RECONCILED if reconciled else Format.FIRST),
             "frozen_at": instant(frozen.frozen_at),
             "ledger": {
                 "first": frozen.first,
@@ -167,11 +197,6 @@ def compose_body(frozen: Frozen, rows: Sequence[Row]) -> bytes:
             "totals": totals_of_rows(rows),
         }
     )
-
-
-def instant(second: int) -> str:
-    """Unix seconds as they are written in reports."""
-    return rfc3339(from_ns(second * NANOSECONDS))
 
 
 def _cells(row: Row) -> list[str | int]:

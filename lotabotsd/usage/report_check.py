@@ -15,8 +15,10 @@ from lotabotsd.foundation.keys import thumbprint
 
 from .batch import FindingKind
 from .records import CHARGED, Outcome
-from .report_body import condition_of_rows, instant, totals_of_rows
+from .report_body import condition_of_rows, totals_of_rows
 from .report_facts import ReportFacts, read_facts
+from .report_fields import instant
+from .report_reconciliation import LATE_SECONDS, Compared, Reconciliation, adds_up
 from .report_zip import CSV, MAX_ZIP_BYTES, README, REPORT, companions, unpack
 from .windows import CLOCK_TOLERANCE_SECONDS, Kind, Row, row_hash, tiling_defects
 
@@ -111,6 +113,8 @@ def _judge(facts: ReportFacts) -> Iterator[ReportFinding]:
     yield from _judge_chain(facts)
     yield from _judge_rows(facts)
     yield from _judge_condition(facts)
+    if facts.reconciliation is not None:
+        yield from _judge_reconciliation(facts.reconciliation, facts)
     if facts.development:
         yield _warning("development", "made under the development root: not to be billed")
 
@@ -167,6 +171,33 @@ def _judge_condition(facts: ReportFacts) -> Iterator[ReportFinding]:
     aborted = sum(row.meters.requests for row in facts.rows if row.outcome == _ABORTED)
     if aborted:
         yield ReportFinding("aborted", Severity.NOTE, f"{aborted} request(s) were cut by a restart")
+
+
+def _judge_reconciliation(found: Reconciliation, facts: ReportFacts) -> Iterator[ReportFinding]:
+    """Whether Triton counted more than the ledger holds; only what is certain is held against anybody."""
+    if not adds_up(found) or not set(found.models) <= {row.model for row in facts.rows}:
+        yield _error("data_condition", "the comparison with Triton's counters does not add up")
+        return
+    if found.since is None or found.until is None:
+        detail = "Triton's counters were never read: nothing was compared"
+        yield ReportFinding("not_compared", Severity.NOTE, detail)
+        return
+    since, until = instant(found.since), instant(found.until)
+    if found.until + LATE_SECONDS < facts.period_until:
+        detail = "Triton's counters were not read after the second of these moments"
+        yield ReportFinding("not_compared", Severity.NOTE, detail, since, until)
+    for name, one in found.differences():
+        shown = name or f"{found.other_models} model(s) without usage in this report"
+        if one.certain.any:
+            detail = (
+                f"{shown}: Triton ran at least {one.certain.requests} requests with {one.certain.inferences} "
+                "inferences that the ledger does not hold"
+            )
+            yield ReportFinding("unaccounted", Severity.WARNING, detail, since, until)
+        if one.compared is not Compared.ALL and not one.idle:
+            part = "only its requests were" if one.compared is Compared.REQUESTS else "it was not"
+            detail = f"{shown}: {part} compared with Triton's counters"
+            yield ReportFinding("compared_in_part", Severity.NOTE, detail, since, until)
 
 
 def _error(code: str, detail: str, row: Row | None = None) -> ReportFinding:

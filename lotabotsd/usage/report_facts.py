@@ -6,13 +6,17 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from lotabotsd.foundation.clock import NANOSECONDS, parse_rfc3339, to_ns
 from lotabotsd.foundation.identifiers import unb64url
 
-from .report_body import COLUMNS, FORMAT, MAX_FINDINGS, LicenceFacts, instant
+from .report_body import COLUMNS, MAX_FINDINGS, Format, LicenceFacts
+from .report_fields import expect_count as _count
+from .report_fields import expect_list as _list
+from .report_fields import expect_object as _object
+from .report_fields import expect_second as _second
+from .report_fields import expect_text as _text
+from .report_reconciliation import Reconciliation, read_reconciliation
 from .windows import Kind, Meters, Row
 
-_MAX_COUNT = (1 << 63) - 1
 _MAX_SECOND = 4_102_444_800  # 2100-01-01
 _HASH = re.compile(r"[0-9a-f]{64}")
 _APPLIANCE = re.compile(r"[A-Za-z0-9_]{1,64}")
@@ -43,6 +47,7 @@ class ReportFacts:
     organisation_names: dict[str, str]
     key_names: dict[str, str]
     pseudonyms: bool
+    reconciliation: Reconciliation | None  # None: format 1 knows nothing of it
 
 
 def read_facts(document: Any, report_hash: str) -> ReportFacts:
@@ -51,8 +56,9 @@ def read_facts(document: Any, report_hash: str) -> ReportFacts:
         document, "body", "appliance", "columns", "data_condition", "development", "format", "frozen_at",
         "ledger", "licence", "names", "period", "previous_report_hash", "rows", "sequence", "totals",
     )  # fmt: skip
-    if body["format"] != FORMAT or isinstance(body["format"], bool):
+    if isinstance(body["format"], bool) or body["format"] not in list(Format):
         raise ValueError(f"format {body['format']!r} is not known to this release")
+    condition, reconciliation = _condition(body["data_condition"], Format(body["format"]))
     if body["columns"] != list(COLUMNS):
         raise ValueError("columns are not those of the format")
     appliance = _object(body["appliance"], "appliance", "id", "key_id", "public_key")
@@ -81,7 +87,8 @@ def read_facts(document: Any, report_hash: str) -> ReportFacts:
         previous_report_hash=None if previous is None else _hash(previous, "previous_report_hash"),
         rows=tuple(_row(cells, first + index) for index, cells in enumerate(_list(body["rows"], "rows"))),
         totals=_object(body["totals"], "totals", "by_model", "by_outcome", "charged", "uncharged"),
-        data_condition=_condition(body["data_condition"]),
+        data_condition=condition,
+        reconciliation=reconciliation,
         organisation_names=_names(names["organisations"], "names.organisations"),
         key_names=_names(names["keys"], "names.keys"),
         pseudonyms=_flag(names["pseudonyms"], "names.pseudonyms"),
@@ -99,10 +106,11 @@ def _licence(value: Any) -> LicenceFacts | None:
     )
 
 
-def _condition(value: Any) -> dict[str, Any]:
+def _condition(value: Any, form: Format) -> tuple[dict[str, Any], Reconciliation | None]:
+    more = ("reconciliation",) if form is Format.RECONCILED else ()
     condition = _object(
         value, "data_condition", "clock_suspect_rows", "findings", "gaps", "late_rows", "restarts", "windows",
-        "zero_windows",
+        "zero_windows", *more,
     )  # fmt: skip
     _count(condition["restarts"], "data_condition.restarts")
     findings = _object(condition["findings"], "data_condition.findings", "by_kind", "first", "total")
@@ -126,7 +134,7 @@ def _condition(value: Any) -> dict[str, Any]:
         _text(one["kind"], name)
         if type(one["worker"]) is not int:
             raise ValueError(f"{name} has a worker that is no number")
-    return condition
+    return condition, read_reconciliation(condition["reconciliation"]) if more else None
 
 
 def _row(cells: Any, sequence: int) -> Row:
@@ -145,34 +153,10 @@ def _row(cells: Any, sequence: int) -> Row:
     )  # fmt: skip
 
 
-def _object(value: Any, name: str, *keys: str) -> dict[str, Any]:
-    if not isinstance(value, dict) or set(value) != set(keys):
-        raise ValueError(f"{name} must have exactly {', '.join(keys)}")
-    return value
-
-
-def _list(value: Any, name: str) -> list[Any]:
-    if not isinstance(value, list):
-        raise ValueError(f"{name} is no list")
-    return value
-
-
-def _text(value: Any, name: str, *, limit: int = 255) -> str:
-    if not isinstance(value, str) or len(value) > limit or not value.isprintable():
-        raise ValueError(f"{name} is no short printable text")
-    return value
-
-
 def _names(value: Any, name: str) -> dict[str, str]:
     if not isinstance(value, dict):
         raise ValueError(f"{name} is no object")
     return {_text(key, name): _text(text, name) for key, text in value.items()}
-
-
-def _count(value: Any, name: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MAX_COUNT:
-        raise ValueError(f"{name} is no whole number from 0 to 2^63 - 1")
-    return value
 
 
 def _flag(value: Any, name: str) -> bool:
@@ -185,10 +169,3 @@ def _hash(value: Any, name: str) -> bytes:
     if not isinstance(value, str) or not _HASH.fullmatch(value):
         raise ValueError(f"{name} is no SHA-256")
     return bytes.fromhex(value)
-
-
-def _second(value: Any, name: str) -> int:
-    second = to_ns(parse_rfc3339(_text(value, name))) // NANOSECONDS
-    if instant(second) != value:
-        raise ValueError(f"{name} is not written as 2026-11-23T04:05:06Z")
-    return second

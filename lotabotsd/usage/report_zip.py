@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from lotabotsd.foundation.errors import Code, LotaBotsError
 
 from .focus import focus_csv
-from .report_body import instant
 from .report_facts import ReportFacts
+from .report_fields import instant
 
 REPORT = "report.dsse.json"
 CSV = "usage.focus.csv"

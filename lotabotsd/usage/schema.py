@@ -189,4 +189,26 @@ WHEN OLD.sequence > (SELECT coalesce(max(last), 0) FROM purges)
 BEGIN SELECT RAISE(ABORT, 'a sealed window cannot be removed'); END;
 """
 
-MIGRATIONS = [_VERSION_1, _VERSION_2]
+_VERSION_3 = """
+CREATE TABLE passed (                      -- closed requests that may have reached Triton
+    model TEXT PRIMARY KEY,                -- since schema 3
+    answered_requests INTEGER NOT NULL,
+    answered_inferences INTEGER NOT NULL,
+    unanswered_requests INTEGER NOT NULL,
+    unanswered_inferences INTEGER NOT NULL -- that were asked for
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE own_requests (                -- canaries and warm-ups: kept before they are sent
+    run TEXT NOT NULL,                     -- of Triton
+    model TEXT NOT NULL,
+    requests INTEGER NOT NULL,
+    PRIMARY KEY (run, model)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE reconciliation (              -- what Triton counted, compared with the ledger so far
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    state TEXT NOT NULL                    -- canonical JSON of usage/reconciliation.py
+) STRICT;
+"""
+
+MIGRATIONS = [_VERSION_1, _VERSION_2, _VERSION_3]

@@ -11,6 +11,7 @@ from lotabotsd.foundation.chain import GENESIS
 from lotabotsd.foundation.errors import Code, LotaBotsError
 
 from .batch import Batch, Cursor, Finding, FindingKind, Pairing, RecordedFinding, Tally
+from .reconciliation import Count, Passed
 from .records import CHARGED, Close, Open
 from .verification import Anchor, StoredRow
 from .windows import Counted, Head, Kind, Meters, Row, Span, hour_of, row_hash
@@ -110,6 +111,27 @@ def write_tally(connection: sqlite3.Connection, tally: Tally) -> None:
         "inferences = inferences + excluded.inferences",
         [(*month, inferences) for month, inferences in tally.months.items()],
     )
+    connection.executemany(
+        "INSERT INTO passed VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+        "answered_requests = answered_requests + excluded.answered_requests, "
+        "answered_inferences = answered_inferences + excluded.answered_inferences, "
+        "unanswered_requests = unanswered_requests + excluded.unanswered_requests, "
+        "unanswered_inferences = unanswered_inferences + excluded.unanswered_inferences",
+        [(model, *astuple(p.answered), *astuple(p.unanswered)) for model, p in tally.passed.items()],
+    )
+
+
+def read_passed(connection: sqlite3.Connection) -> dict[str, Passed]:
+    """By model: the requests that may have reached Triton, those under way included."""
+    found = {
+        model: Passed(Count(*counts[:2]), Count(*counts[2:]))
+        for model, *counts in connection.execute("SELECT * FROM passed")
+    }
+    for model, *counts in connection.execute(
+        "SELECT model, count(*), sum(reserved) FROM open_requests GROUP BY model"
+    ):
+        found[model] = found.get(model, Passed()) + Passed(open=Count(*counts))
+    return found
 
 
 def write_findings(connection: sqlite3.Connection, at: int, findings: Iterable[Finding]) -> None:

@@ -51,6 +51,9 @@ class Daemon:
     purgeable: dict[str, Any] | None = None
     purged_for: list[str] = field(default_factory=list)
     damage: bool = False
+    compared: dict[str, int] = field(
+        default_factory=lambda: {"requests": 0, "inferences": 0, "since_ns": 1, "until_ns": 2}
+    )
     caps: IdentityCaps = field(default_factory=lambda: IdentityCaps(organisations=2, members=3))
 
     def publish(self) -> Spread:
@@ -127,6 +130,7 @@ def rooms(tmp_path: Path, clock: FixedClock, daemon: Daemon) -> Iterator[Rooms]:
         verify_ledger=ledger.verify,
         begin_verification=lambda: Walking(running=True),
         verification=daemon.walking,
+        reconciliation=lambda: daemon.compared,
         keyset=Keyset.load_or_create(tmp_path, tmp_path / "receipt.key"),
         caps=lambda: daemon.caps,
         publish=daemon.publish,

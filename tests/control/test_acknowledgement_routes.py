@@ -97,6 +97,22 @@ def test_a_walk_is_begun_and_its_progress_and_verdict_are_told(ask: Any, daemon:
     assert (verdict["rows"], verdict["proven_from"], verdict["proven_since"]) == (9, 5, 3_600)
 
 
+def test_a_sound_ledger_of_which_triton_knows_more_is_not_good(ask: Any, daemon: Any) -> None:
+    daemon.compared = {"requests": 2, "inferences": 9, "since_ns": 5, "until_ns": 6, "models": ["m"]}
+    daemon.walks = [Walking(False, 9, 9, Verdict(Check(), Check(), 9, Head(9, bytes(32))))]
+    for verdict in (
+        ask("GET", "/ledger/verdict").json(),
+        ask("GET", "/ledger/verification").json()["verdict"],
+    ):
+        assert (verdict["ok"], verdict["integrity"]["ok"], verdict["completeness"]["ok"]) == (
+            False,
+            True,
+            True,
+        )
+        expected = {"ok": False, "requests": 2, "inferences": 9, "since_ns": 5, "until_ns": 6}
+        assert verdict["triton"] == expected
+
+
 def test_what_ended_a_walk_is_told(ask: Any, daemon: Any) -> None:
     daemon.walks = [Walking(failure=LotaBotsError(Code.DATABASE_DAMAGED, "ledger.db"))]
     answer = ask("GET", "/ledger/verification")

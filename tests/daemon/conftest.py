@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "simulators"))
 
 from lotabotsd.daemon.appliance import Appliance
 from lotabotsd.daemon.wiring import open_appliance

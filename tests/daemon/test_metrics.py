@@ -81,6 +81,7 @@ def everything(status: dict[str, Any]) -> str:
     """Every family there is, with at least one sample."""
     status["licence"]["expires_at_ns"] = status["appliance"]["now_ns"] + 36 * 3_600 * NANOSECONDS
     status["ledger"]["verified_at_ns"] = status["appliance"]["now_ns"]
+    status["ledger"]["reconciliation"]["until_ns"] = status["appliance"]["now_ns"]
     status["report"] |= {"last": {"until": 1_700_000_000}, "acknowledged": {"until": 1_600_000_000}}
     status["report"]["duty"] = {"state": "soon", "due_at_ns": NANOSECONDS, "restricted_at_ns": NANOSECONDS}
     status["loops"] = [{"name": "drain", "succeeded_ns": 5 * NANOSECONDS, "failures": 2}]

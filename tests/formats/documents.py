@@ -253,6 +253,10 @@ STRICT: Mapping[str, Document] = {
     },
     "usage-report": _document("usage-report", short_report(), _report, *_REPORT_CODES),
 }
+# Format 2 of the report, which has one object more.
+RECONCILED = _document(
+    "usage-report", json.loads(golden("usage-report-body-2.json")), _report, *_REPORT_CODES
+)
 # Those whose reader passes over what it does not know.
 STATEMENTS: Mapping[str, Document] = {
     one.name: one

@@ -51,9 +51,14 @@ def drop(value: Any, path: Path) -> Any:
     return put(value, path[:-1], changed)
 
 
-def mutations(value: Any, *, every: int = 1) -> Iterator[tuple[Path, Any]]:
-    """Each change and its place; of VALUES only one in `every`, another share in each place."""
+def mutations(value: Any, *, every: int = 1, inside: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """Each change and its place, in and below `inside`.
+
+    Of VALUES only one in `every` is used, another share in each place.
+    """
     for number, path in enumerate(list(places(value))):
+        if path[: len(inside)] != inside:
+            continue
         here = at(value, path)
         if path:
             yield path, drop(value, path)

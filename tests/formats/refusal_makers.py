@@ -46,7 +46,7 @@ from .documents import (
     keyring,
     zipped,
 )
-from .rule_breakers import public
+from .rule_breakers import DEVELOPMENT, public
 
 Maker = Callable[[Path], Problems | None]
 STRANGER = key(9)
@@ -166,6 +166,7 @@ KEYRINGS: dict[str, Maker] = {
     "invalid": follow(next_keyring(version=0)),
     "not-next": follow(next_keyring(version=3)),
     "trusts-again": follow(next_keyring(revoked=[])),
+    "published-root": follow(next_keyring(roots=[public(ROOT_KEY), *DEVELOPMENT])),
 }
 
 

@@ -15,6 +15,7 @@ from lotabotsd.foundation.keys import raw_public, thumbprint
 from .documents import (
     GONE,
     ISSUING,
+    RECONCILED,
     ROOT_KEY,
     SECOND,
     STRICT,
@@ -147,11 +148,14 @@ _CARD: dict[str, Change] = {
         *TWO_TIERS, value=[{"up_to": n, "amount": "1"} for n in (5, 5)] + [{"up_to": None, "amount": "1"}]
     ),
 }
+COMPARED, PAGES = ("data_condition", "reconciliation"), ("models", "page_orientation")
 _REPORT: dict[str, Change] = {
     "printable": to("licence", "customer", value=HIDDEN),
     "calendar": to("frozen_at", value=NO_DAY),
     "thumbprint": to("appliance", "key_id", value=OTHER_ID),
     "findings-add-up": to("data_condition", "findings", "total", value=2),
+    "reconciliation-ends": lambda _: put(RECONCILED.value, (*COMPARED, "since"), None),
+    "reconciliation-adds-up": lambda _: put(RECONCILED.value, (*COMPARED, *PAGES, "unsure", "requests"), 3),
     "signed-by-its-key": to(
         "appliance", value={"id": "apl_test", "key_id": OTHER_ID, "public_key": b64url(raw_public(GONE))}
     ),

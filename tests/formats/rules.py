@@ -194,8 +194,15 @@ def _findings_wrong(report: Any) -> bool:
     return findings["total"] != total or len(findings["first"]) != min(total, 100)
 
 
+def _one_end(report: Any) -> bool:
+    compared = report["data_condition"].get("reconciliation", {"since": None, "until": None})
+    return (compared["since"] is None) != (compared["until"] is None)
+
+
 def _moments(report: Any) -> Iterator[str]:
     condition = report["data_condition"]
+    compared = condition.get("reconciliation", {"since": None, "until": None})
+    yield from (moment for moment in (compared["since"], compared["until"]) if moment is not None)
     yield from (report["frozen_at"], *report["period"].values())
     yield from (found["at"] for found in condition["findings"]["first"])
     yield from (moment for gap in condition["gaps"] for moment in gap.values())
@@ -209,6 +216,7 @@ REPORT: dict[str, Rule] = {
         {"keyid": v["appliance"]["key_id"], "public": v["appliance"]["public_key"]}
     ),
     "findings-add-up": _findings_wrong,
+    "reconciliation-ends": _one_end,
 }
 
 

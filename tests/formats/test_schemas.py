@@ -16,7 +16,18 @@ from lotabotsd.usage.rate_card import parse_rate_card
 from lotabotsd.usage.rating import Plan, rate_month
 from lotabotsd.usage.windows import Meters
 
-from .documents import GOLDEN, SCHEMAS, STATEMENTS, STRICT, VALIDATORS, Document, golden, json_schema, payload
+from .documents import (
+    GOLDEN,
+    RECONCILED,
+    SCHEMAS,
+    STATEMENTS,
+    STRICT,
+    VALIDATORS,
+    Document,
+    golden,
+    json_schema,
+    payload,
+)
 from .mutations import Path, at, mutations, places, put
 from .rules import RULES
 
@@ -40,10 +51,10 @@ def broken(name: str, value: Any) -> str:
     return next((id_ for id_, rule in RULES.get(name, {}).items() if rule(value)), "")
 
 
-def differences(document: Document, every: int) -> list[Difference]:
+def differences(document: Document, every: int, inside: Path = ()) -> list[Difference]:
     """Where schema and rules on one side, and the reader on the other, are not of one mind."""
     found: list[Difference] = []
-    for path, value in mutations(document.value, every=every):
+    for path, value in mutations(document.value, every=every, inside=inside):
         word = difference(document, path, value)
         if word:
             found.append((word, path, None))
@@ -131,10 +142,24 @@ def test_the_golden_document_conforms_and_is_read(name: str) -> None:
     assert not broken(name, document.value)
 
 
-def test_the_whole_golden_report_conforms() -> None:
-    body = json.loads(golden("usage-report-body.json"))
+@pytest.mark.parametrize("file", ["usage-report-body.json", "usage-report-body-2.json"])
+def test_the_whole_golden_report_conforms(file: str) -> None:
+    body = json.loads(golden(file))
     assert VALIDATORS["usage-report"].conforms(body)
     assert not broken("usage-report", body)
+
+
+@pytest.mark.parametrize("inside", [("format",), ("data_condition", "reconciliation")])
+def test_schema_and_reader_agree_on_what_format_2_adds(inside: Path) -> None:
+    assert not RECONCILED.problems(RECONCILED.value)
+    assert differences(RECONCILED, every=20, inside=inside) == []
+
+
+def test_a_report_of_format_1_with_the_object_of_format_2_is_refused() -> None:
+    found = at(RECONCILED.value, ("data_condition", "reconciliation"))
+    changed = put(STRICT["usage-report"].value, ("data_condition", "reconciliation"), found)
+    assert not VALIDATORS["usage-report"].conforms(changed)
+    assert [code for code, _ in STRICT["usage-report"].problems(changed)] == ["body"]
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,12 @@ import pytest
 
 from lotabotsd.foundation.errors import Code, LotaBotsError
 from lotabotsd.runtime.canary import Canary, CanaryTensor
-from lotabotsd.runtime.client import TritonClient
+from lotabotsd.runtime.client import Counted, TritonClient
 from lotabotsd.runtime.command import SECRET_HEADER
 
 T = TypeVar("T")
 CANARY = Canary((CanaryTensor("x", "FP32", (1, 3)),), (CanaryTensor("scores", "FP32", (1, 4)),))
+STATISTICS = {"inference_stats": {"success": {"count": 1}}}
 MODELS = {"m": [["scores", "FP32", [-1, 4]]]}
 
 
@@ -81,6 +82,68 @@ def test_a_model_is_loaded_listed_asked_and_unloaded(world: World) -> None:
     assert index["m"].state == "READY"
     assert statistics["model_stats"][0]["name"] == "m"
     assert (after["m"].state, after["m"].reason) == ("UNAVAILABLE", "unloaded")
+
+
+class Told:
+    """Who is told of our own requests, and in which order with them."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    async def asks(self, model: str) -> None:
+        self.told.append(f"asks {model}")
+
+    async def loads(self, model: str) -> None:
+        self.told.append(f"loads {model}")
+
+
+def test_what_triton_counts_is_read_for_all_models_at_once(world: World) -> None:
+    client = world.client
+    empty, *_, counted, _, anew = world.run(
+        client.counters(),
+        client.load("m"),
+        client.canary("m", CANARY),
+        client.canary("m", CANARY),
+        client.counters(),
+        client.load("m"),
+        client.counters(),
+    )
+    assert empty == {}
+    assert counted == {"m": {"1": Counted(2, 2)}}
+    assert anew == {"m": {"1": Counted(0, 0)}}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {},
+        [],
+        {"model_stats": [{"name": "m"}]},
+        {"model_stats": [{"name": "m", "version": "1", "inference_count": -1, **STATISTICS}]},
+        {"model_stats": [{"name": "m", "version": "1", "inference_count": "1", **STATISTICS}]},
+        {"model_stats": [{"name": "m", "version": "1", "inference_count": True, **STATISTICS}]},
+        {"model_stats": [{"name": "m", "version": "1", "inference_count": 1 << 62, **STATISTICS}]},
+    ],
+)
+def test_statistics_of_another_form_are_no_numbers(world: World, answer: Any) -> None:
+    world.script["statistics"] = answer
+    (found,) = world.run(world.client.counters())
+    assert found == (Code.RUNTIME_UNAVAILABLE, "its statistics cannot be read")
+
+
+def test_whoever_counts_our_own_requests_is_told_before_each(world: World) -> None:
+    told = Told()
+    client = TritonClient(world.path, lambda: "s3cret", load_timeout_seconds=5, asking=told)
+    stream = Canary(CANARY.inputs, CANARY.outputs, decoupled=True)
+    unsayable = Canary((CanaryTensor("x", "FP16", (1, 3)),), CANARY.outputs, decoupled=True)
+    world.run(
+        client.load("m"),
+        client.canary("m", CANARY),
+        client.canary("m", stream),
+        client.canary("m", unsayable),  # only asks whether the model is ready: Triton counts nothing
+        client.unload("m"),
+    )
+    assert told.told == ["loads m", "asks m", "asks m", "loads m"]
 
 
 def test_no_connection_is_kept_open(world: World) -> None:

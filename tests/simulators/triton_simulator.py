@@ -7,6 +7,7 @@ The script is a dictionary; every list of outcomes is used up in order, and its 
      "infer":  {"NAME": ["ok" | "error: TEXT" | "busy" | "nan" | "cut" | "hang" | "die"]},
      "stream": {"NAME": ["ok" | "error: TEXT" | "busy" | "hang"]},
      "models": {"NAME": [["scores", "FP32", [-1, 4]], …]},      the outputs that an inference gives
+     "statistics": {…},                                         instead of what was counted
      "start":  {"say": "a line", "exit": 1},                    as a process only
      "ignore_term": "a line to say"}                            as a process only; else SIGTERM ends it
 
@@ -37,7 +38,10 @@ grpc-restricted-protocol exit-timeout-secs backend-config allow-sagemaker""".spl
 
 
 class TritonSimulator:
-    """One simulated run. `asked` holds every request as (method, path)."""
+    """One simulated run. `asked` holds every request as (method, path).
+
+    Its statistics count as the real ones do: answered inferences, from zero with each load.
+    """
 
     def __init__(
         self,
@@ -56,6 +60,7 @@ class TritonSimulator:
         self._writers: set[asyncio.StreamWriter] = set()
         self._used: dict[str, int] = {}
         self.states: dict[str, tuple[str, str]] = {}
+        self.counted: dict[str, list[int]] = {}  # requests and rows that were answered, since a model's load
         self.asked: list[tuple[str, str]] = []
         self.streamed: list[Any] = []  # the bodies of generate_stream
 
@@ -123,8 +128,13 @@ class TritonSimulator:
                 return answer(200, [index_row(name, *state) for name, state in self.states.items()])
             case ["v2", "repository", "models", name, "load" | "unload" as verb]:
                 return await self._load(name) if verb == "load" else self._unload(name)
+            case ["v2", "models", "stats"] if "statistics" in self._script:
+                return answer(200, self._script["statistics"])
+            case ["v2", "models", "stats"]:
+                live = [name for name, (state, _) in self.states.items() if state == "READY"]
+                return answer(200, {"model_stats": [self._statistics(name) for name in live]})
             case ["v2", "models", name, "stats"]:
-                return answer(200, {"model_stats": [{"name": name, "inference_count": len(self.asked)}]})
+                return answer(200, {"model_stats": [self._statistics(name)]})
             case ["v2", "models", name, "infer"] if method == "POST":
                 return await self._infer(name, headers, body)
             case ["v2", "models", name, "generate_stream"] if method == "POST":
@@ -151,11 +161,17 @@ class TritonSimulator:
         outcome = await self._act(self._outcome("load", name))
         if outcome == "ok":
             self.states[name] = ("READY", "")
+            self.counted[name] = [0, 0]
             return answer(200, None)
         reason = outcome.removeprefix("error: ")
         if before is None or before[0] != "READY":
             self.states[name] = ("UNAVAILABLE", reason)
         return answer(400, {"error": reason})
+
+    def _statistics(self, name: str) -> dict[str, Any]:
+        requests, rows = self.counted.get(name, [0, 0])
+        counts = {"success": {"count": requests, "ns": 1}, "fail": {"count": 0, "ns": 0}}
+        return {"name": name, "version": "1", "inference_count": rows, "inference_stats": counts}
 
     def _unload(self, name: str) -> bytes:
         self.states[name] = ("UNAVAILABLE", "unloaded")
@@ -172,6 +188,8 @@ class TritonSimulator:
         json_bytes = int(headers.get("inference-header-content-length", len(body)))
         request = json.loads(body[:json_bytes])
         rows = request["inputs"][0]["shape"][0]
+        counted = self.counted[name]
+        self.counted[name] = [counted[0] + 1, counted[1] + rows]
         return infer_answer(name, self._script.get("models", {}).get(name, []), rows, outcome)
 
     async def _stream(self, name: str) -> bytes:

@@ -13,7 +13,7 @@ from lotabotsd.usage.acknowledged import (
     judge_acknowledgement,
     last_accepted_at,
     list_acknowledgements,
-    newest_rate_card,
+    rate_cards,
 )
 from lotabotsd.usage.acknowledgement import AckVerdict
 from lotabotsd.usage.verification import Fault
@@ -121,4 +121,4 @@ def test_an_acknowledged_row_that_is_another_now_shows(box: Any) -> None:
 
 def test_without_a_rate_card_there_is_none(box: Any) -> None:
     box.accept(box.report())
-    assert newest_rate_card(box.ledger) is None
+    assert rate_cards(box.ledger) == []

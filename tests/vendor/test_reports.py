@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from lotabotsd.foundation.clock import FixedClock
+from lotabotsd.foundation.clock import NANOSECONDS, FixedClock
 from lotabotsd.foundation.errors import Exit
+from lotabotsd.usage.reconciliation import Count, Look, State, compare
 from lotabotsd.usage.report import LicenceFacts
 
 Vendor = Callable[..., Any]
@@ -53,6 +54,31 @@ def test_the_second_time_says_what_was_said_and_when(
     text = vendor("report", "verify", "--dir", directory, file).out
     assert "valid (already verified on 2026-03-01T14:00:00Z)" in text
     assert "billable   yes" in text
+
+
+def test_what_triton_ran_beyond_the_ledger_is_told_and_still_billed(
+    vendor: Vendor, directory: Path, appliance: Any, clock: FixedClock
+) -> None:
+    now = clock.wall_ns() // NANOSECONDS
+    begun = compare(State(), Look(now, "", {}, {}, {}, {}, {}))
+    around = Look(now + 60, "run", {}, {}, {"hidden": {"1": Count(3, 9)}}, {}, {})
+    appliance.compared = compare(begun, around)
+    answer = vendor("report", "verify", "--dir", directory, appliance.report(1))
+    assert answer.code == Exit.WARNINGS
+    assert "billable   yes" in answer.out
+    assert (
+        "warning: unaccounted: 1 model(s) without usage in this report: Triton ran at least 3 requests with "
+        "9 inferences that the ledger does not hold (2026-03-01T12:00:00Z until 2026-03-01T12:01:00Z)"
+    ) in answer.out
+
+
+def test_an_appliance_that_never_looked_at_triton_gets_a_note(
+    vendor: Vendor, directory: Path, appliance: Any
+) -> None:
+    appliance.compared = State()
+    answer = vendor("report", "verify", "--dir", directory, appliance.report())
+    assert answer.code == Exit.OK
+    assert "note: not_compared: Triton's counters were never read: nothing was compared" in answer.out
 
 
 def test_a_missing_report_is_a_gap_with_its_time(vendor: Vendor, directory: Path, appliance: Any) -> None:

@@ -13,12 +13,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from lotabotsd.foundation.clock import FixedClock
 from lotabotsd.foundation.envelope import PayloadType, armour, sign
 from lotabotsd.foundation.errors import Code, Exit, LotaBotsError
-from lotabotsd.foundation.keys import raw_public
+from lotabotsd.foundation.keys import raw_public, thumbprint
 from lotabotsd.licence.activation import ActivationRequest, request_body, short_code
 from lotabotsd.licence.fingerprint import component
 from lotabotsd.licence.keyring import parse_anchors
 from lotabotsd.licence.standing import State
 from lotabotsd.licence.store import LicenceStore
+from lotabotsd.usage.report import LicenceFacts
 
 Vendor = Callable[..., Any]
 KEY = Ed25519PrivateKey.from_private_bytes(bytes([9]) * 32)
@@ -30,10 +31,12 @@ HERE = {
 }
 
 
-def request_file(folder: Path, components: Mapping[str, str], **more: Any) -> Path:
+def request_file(
+    folder: Path, components: Mapping[str, str], by: Ed25519PrivateKey = KEY, **more: Any
+) -> Path:
     asked = ActivationRequest(
         appliance_id="apl_test",
-        public_key=raw_public(KEY),
+        public_key=raw_public(by),
         requested_at=datetime(2026, 3, 1, tzinfo=UTC),
         release="0.1.0",
         components=components,
@@ -43,7 +46,7 @@ def request_file(folder: Path, components: Mapping[str, str], **more: Any) -> Pa
         note="order 4711",
     )
     file = folder / "request.txt"
-    file.write_text(armour(sign(PayloadType.ACTIVATION_REQUEST, request_body(asked), [KEY])))
+    file.write_text(armour(sign(PayloadType.ACTIVATION_REQUEST, request_body(asked), [by])))
     return file
 
 
@@ -160,3 +163,82 @@ def test_both_sides_print_the_same_code(vendor: Vendor, tmp_path: Path) -> None:
 
     body = parse_envelope(file.read_bytes()).body
     assert vendor("--json", "request", "show", file).json["code"] == short_code(body)
+
+
+def test_an_answered_request_begins_a_seat_that_the_first_report_goes_on_with(
+    vendor: Vendor, directory: Path, issue: Callable[..., Any], tmp_path: Path, clock: FixedClock
+) -> None:
+    file = request_file(tmp_path, HERE)
+    assert issue("--request", file, "--output", tmp_path / "a.lic").code == Exit.OK
+    (seat,) = vendor("--json", "seat", "list", "--dir", directory).json
+    assert (seat["appliance"], seat["customer"], seat["report"]) == ("apl_test", "Example Works", None)
+    assert (seat["fingerprint"], seat["state"]) == (HERE, "up to date")
+    assert seat["key"] == thumbprint(raw_public(KEY))
+    clock.advance((31 + 14) * 86_400)
+    assert vendor("--json", "seat", "list", "--dir", directory).json[0]["state"] == "overdue"
+
+
+def test_nobody_is_asked_to_report_under_a_licence_that_was_taken_back(
+    vendor: Vendor, directory: Path, issue: Callable[..., Any], passphrase_file: Path, clock: FixedClock
+) -> None:
+    assert issue().code == Exit.OK
+    (entry,) = vendor("--json", "licence", "list", "--dir", directory).json
+    invoice = ("invoice", "--dir", directory, "--customer", "Example Works", "--month", "2026-03")
+    assert vendor(*invoice).code == Exit.WARNINGS
+    clock.advance((31 + 14) * 86_400)
+    assert vendor("--json", "customer", "list", "--dir", directory).json[0]["state"] == "overdue"
+    revoked = ("licence", "revoke", "--dir", directory, "--passphrase-file", passphrase_file)
+    assert vendor(*revoked, "--reason", "returned", entry["licence_id"]).code == Exit.OK
+    assert vendor("--json", "customer", "list", "--dir", directory).json[0]["state"] == "up to date"
+    assert vendor(*invoice).code == Exit.OK
+
+
+def test_an_appliance_that_is_another_machine_now_waits_for_a_person(
+    issue: Callable[..., Any], vendor: Vendor, directory: Path, tmp_path: Path
+) -> None:
+    assert issue("--request", request_file(tmp_path, HERE)).code == Exit.OK
+    repaired = {**HERE, "gpus": component("gpus", "GPU-2")}
+    assert issue("--request", request_file(tmp_path, repaired)).code == Exit.OK
+    copied = {name: component(name, "another") for name in HERE}
+    refused = issue("--request", request_file(tmp_path, copied))
+    assert (refused.code, "4 of 4 parts are others" in refused.err) == (Exit.CHECK_FAILED, True)
+    stranger = Ed25519PrivateKey.from_private_bytes(bytes([8]) * 32)
+    file = request_file(tmp_path, repaired, by=stranger)
+    refused = issue("--request", file)
+    assert (refused.code, "--other-machine" in refused.err) == (Exit.CHECK_FAILED, True)
+    assert issue("--request", file, "--other-machine").code == Exit.OK
+    assert issue("--request", file).code == Exit.OK
+    assert len(vendor("--json", "licence", "list", "--dir", directory).json) == 4
+
+
+def test_a_report_by_another_key_than_that_of_the_request_is_not_billed(
+    issue: Callable[..., Any], vendor: Vendor, directory: Path, tmp_path: Path, make_appliance: Any
+) -> None:
+    said = issue(
+        "--request", request_file(tmp_path, HERE), "--output", tmp_path / "licence", "--format", "json"
+    )
+    assert said.code == Exit.OK
+    (entry,) = vendor("--json", "licence", "list", "--dir", directory).json
+    appliance = make_appliance("one", LicenceFacts(entry["licence_id"], "pro", "Example Works"))
+    verdict = vendor("--json", "report", "verify", "--dir", directory, appliance.report()).json
+    assert [finding["code"] for finding in verdict["findings"]] == ["key_changed"]
+    assert verdict["billable"] is False
+
+
+def test_usage_under_a_revoked_licence_is_told_with_its_time(
+    issue: Callable[..., Any], vendor: Vendor, directory: Path, passphrase_file: Path, tmp_path: Path,
+    make_appliance: Any, clock: FixedClock,
+) -> None:  # fmt: skip
+    issue("--output", tmp_path / "licence")
+    (entry,) = vendor("--json", "licence", "list", "--dir", directory).json
+    appliance = make_appliance("one", LicenceFacts(entry["licence_id"], "pro", "Example Works"))
+    assert vendor("report", "verify", "--dir", directory, appliance.report()).code == Exit.OK
+    clock.advance(1_800)
+    keys = ("--dir", directory, "--passphrase-file", passphrase_file)
+    vendor("licence", "revoke", *keys, "--reason", "not paid", entry["licence_id"])
+    assert "revoked" in vendor("licence", "list", "--dir", directory).out
+    verdict = vendor("--json", "report", "verify", "--dir", directory, appliance.report()).json
+    (found,) = verdict["findings"]
+    assert (found["code"], found["since"], verdict["billable"]) == (
+        "licence_revoked", "2026-03-01T14:30:00Z", True,
+    )  # fmt: skip

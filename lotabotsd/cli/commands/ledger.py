@@ -22,11 +22,11 @@ def ledger() -> None:
     """The ledger: the chain of hours that everything billed comes from."""
 
 
-@ledger.command("verify")
+@ledger.command("verify", short_help="Walk the chain and name its first fault.")
 @json_option
 @pass_session
 def verify(session: Session, as_json: bool) -> int:
-    """Walk the chain and name its first fault. Exit 3 when there is one.
+    """Walk the chain and name its first fault, and what Triton ran beyond it. Exit 3 when there is one.
 
     The walk runs in lotabotsd and may take minutes; on a terminal its progress is shown.
     """
@@ -77,6 +77,7 @@ def _verdict(verdict: dict[str, Any]) -> str:
     entries: list[tuple[str, Cell]] = [
         ("integrity", _check(verdict["integrity"])),
         ("completeness", _check(verdict["completeness"])),
+        ("triton", _triton(verdict["triton"])),
         ("rows", verdict["rows"]),
         ("head", verdict["head"]),
     ]
@@ -92,6 +93,19 @@ def _check(check: dict[str, Any]) -> str:
         return "good"
     where = f" at row {check['sequence']}" if check["sequence"] else ""
     return f"{check['fault']}{where}: {check['detail']}"
+
+
+def _triton(compared: dict[str, Any]) -> str:
+    """Whether Triton's own counters agree, as far as they were compared."""
+    if not compared["until_ns"]:
+        return "its counters were not compared yet"
+    since = moment_text(compared["since_ns"])
+    if compared["ok"]:
+        return f"good: it counted nothing that is not here, since {since}"
+    return (
+        f"it ran at least {grouped(compared['requests'])} requests with {grouped(compared['inferences'])} "
+        f"inferences that are not here, since {since}: find who reaches its sockets around the gate"
+    )
 
 
 def _purge(found: dict[str, Any] | None, *, done: bool) -> str:

@@ -25,17 +25,17 @@ def routes(rooms: Rooms) -> APIRouter:
 
         A million rows take about a minute: for large ledgers use `/ledger/verification`.
         """
-        return _verdict(rooms.verify_ledger())
+        return _verdict(rooms.verify_ledger(), rooms.reconciliation())
 
     @router.post("/ledger/verification")
     def begin() -> dict[str, Any]:
         """Begin such a walk in the background, or join the one that is under way."""
-        return _walking(rooms.begin_verification())
+        return _walking(rooms, rooms.begin_verification())
 
     @router.get("/ledger/verification")
     def progress() -> dict[str, Any]:
         """How far that walk is; its verdict once it has ended. Raises what ended it."""
-        return _walking(rooms.verification())
+        return _walking(rooms, rooms.verification())
 
     _purging(router, rooms)
     return router
@@ -63,26 +63,29 @@ def _purging(router: APIRouter, rooms: Rooms) -> None:
             raise
 
 
-def _walking(walking: Walking) -> dict[str, Any]:
+def _walking(rooms: Rooms, walking: Walking) -> dict[str, Any]:
     if walking.failure is not None:
         raise walking.failure
     return {
         "running": walking.running,
         "row": walking.row,
         "last": walking.last,
-        "verdict": _verdict(walking.verdict) if walking.verdict else None,
+        "verdict": _verdict(walking.verdict, rooms.reconciliation()) if walking.verdict else None,
     }
 
 
-def _verdict(verdict: Verdict) -> dict[str, Any]:
+def _verdict(verdict: Verdict, compared: dict[str, Any]) -> dict[str, Any]:
+    found = {name: compared[name] for name in ("requests", "inferences", "since_ns", "until_ns")}
+    agrees = not found["requests"] and not found["inferences"]
     return {
-        "ok": verdict.ok,
+        "ok": verdict.ok and agrees,
         "integrity": _check(verdict.integrity),
         "completeness": _check(verdict.completeness),
         "rows": verdict.rows,
         "head": verdict.head.hash.hex(),
         "proven_from": verdict.proven_from,
         "proven_since": verdict.proven_since,
+        "triton": {"ok": agrees, **found},
     }
 
 

@@ -14,6 +14,7 @@ from lotabotsd.foundation.envelope import MAX_ENVELOPE_BYTES, Envelope, armour, 
 from lotabotsd.foundation.errors import Code, LotaBotsError
 from lotabotsd.foundation.files import read_bounded, write_atomically
 from lotabotsd.foundation.identifiers import new_id
+from lotabotsd.licence.activation import ActivationRequest
 from lotabotsd.licence.claims import (
     COMPONENT_DIGITS,
     Fingerprint,
@@ -25,15 +26,16 @@ from lotabotsd.licence.claims import (
     to_claims,
 )
 from lotabotsd.licence.document import open_licence
+from lotabotsd.licence.keyring import Use
 from lotabotsd.usage.rate_card import parse_rate_card
 
-from .authority import Authority, development_authority, newest_keyring, open_authority
+from .authority import Authority, development_authority, existing, newest_keyring, open_authority
 from .card_file import read_rate_card
+from .customers import admit
 from .desk import Desk, pairs
-from .passphrase import read_passphrase
-from .records import Records
-from .request_command import bound_to, read_request
-from .root_command import passphrase_file
+from .passphrase import Passphrases, passphrase_option
+from .records import Records, Seat
+from .request_command import bound_to, read_request, refuse_another_machine
 from .statements import Order, licence_body
 
 directory_option = click.option(
@@ -42,6 +44,11 @@ directory_option = click.option(
 development_option = click.option(
     "--development", is_flag=True, help="Use the published development keys; worth nothing in production."
 )
+issuing_key_option = click.option(
+    "--issuing-key",
+    metavar="URI",
+    help="The key that signs, file:PATH.  [default: the newest in DIR/issuing that may]",
+)
 
 
 @click.group()
@@ -49,12 +56,16 @@ def licence() -> None:
     """Licences: what customers pay for."""
 
 
-@licence.command("issue")
+@licence.command("issue", short_help="Issue a licence from a tier's values.")
 @directory_option
 @development_option
-@passphrase_file
+@passphrase_option
+@issuing_key_option
 @click.option("--tier", type=click.Choice([t.value for t in Tier]), required=True)
 @click.option("--customer", required=True, help="Whom it is for, as the bill says.")
+@click.option(
+    "--new-customer", is_flag=True, help="Another customer although the name is known in another spelling."
+)
 @click.option("--kind", type=click.Choice([k.value for k in Kind]), help="[default: paid, or development]")
 @click.option(
     "--days", type=click.IntRange(1, 3660), default=365, show_default=True, help="How long it lasts."
@@ -86,6 +97,11 @@ def licence() -> None:
     type=click.Path(path_type=Path),
     help="Bind it to the machine that made this activation request.",
 )
+@click.option(
+    "--other-machine",
+    is_flag=True,
+    help="The appliance that asks was moved or set up anew: it is known from another machine.",
+)
 @click.option("--bind", multiple=True, metavar="COMPONENT=HEX", help="Fingerprint component (repeatable).")
 @click.option("--match", type=click.Choice([m.value for m in Match]), default="most", show_default=True)
 @click.option("--max-release-date", type=click.DateTime(["%Y-%m-%d"]), help="Last release that it covers.")
@@ -104,15 +120,18 @@ def issue(
     /,
     directory: Path | None,
     development: bool,
-    passphrase_file: Path | None,
+    passphrases: Passphrases,
+    issuing_key: str | None,
+    new_customer: bool,
     form: str,
     output: Path | None,
     request_file: Path | None,
+    other_machine: bool,
     **asked: Any,
 ) -> None:
     """Issue a licence: the tier's values, with those given here in their place."""
-    authority = authority_of(directory, development, passphrase_file)
     now = desk.now()
+    authority = authority_of(directory, development, passphrases, issuing_key, Use.LICENCE, now)
     order = _with_card(
         _order(asked, now, Kind.DEVELOPMENT if authority.development else Kind.PAID), asked["rate_card"]
     )
@@ -125,12 +144,18 @@ def issue(
     # Without a directory nothing is counted: milliseconds keep development licences in their order.
     at_least = desk.clock.wall_ns() // 1_000_000 if authority.development else 1
     with records.writing():
+        admit(order.customer, records.customers(), as_new=new_customer)
         # Above what the appliance has seen, also where these records are an older copy.
         seen = request.sequence if request is not None else 0
         sequence = records.next_sequence(max(at_least, seen + 1))
         body = licence_body(order, licence_id=new_id("lic"), sequence=sequence, issued_at=now)
         envelope = authority.sign_licence(body, now)
+        records.add_customer(order.customer, now)
         records.add_licence(parse_licence(body), envelope.to_json())
+        if request is not None:
+            seat = _seat(request, parse_licence(body).licence_id, desk.clock.wall_ns())
+            refuse_another_machine(seat, records.seat(seat.appliance_id), known_otherwise=other_machine)
+            records.move_seat(seat)
         text = spelled(envelope, form)
         if output is not None:
             write_atomically(output, text.encode(), mode=0o640)
@@ -146,7 +171,7 @@ def issue(
     desk.answer(facts, _summary(claims, ("file", output)))
 
 
-@licence.command("show")
+@licence.command("show", short_help="Verify the licence in FILE (or -) and show its claims.")
 @directory_option
 @development_option
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
@@ -175,14 +200,20 @@ def list_issued(desk: Desk, directory: Path | None) -> None:
     if directory is None:
         raise LotaBotsError(Code.USAGE, "which directory?", hint="give --dir DIR")
     records = Records(existing(directory))
-    found = records.licences()
+    revoked = records.revoked()
+    found = [{**entry, "revoked": str(entry["licence_id"]) in revoked} for entry in records.licences()]
     records.close()
     lines = [
         f"{entry['sequence']:>6}  {entry['licence_id']}  {entry['tier']:<10}  {entry['kind']:<11}"
-        f"  {str(entry['expires_at'])[:10]}  {entry['customer']}"
+        f"  {'revoked' if entry['revoked'] else str(entry['expires_at'])[:10]:<10}  {entry['customer']}"
         for entry in found
     ]
     desk.answer(found, lines or ["no licence was issued yet"])
+
+
+def _seat(request: ActivationRequest, licence_id: str, since_ns: int) -> Seat:
+    """The seat of an appliance that asked for a licence; its reports come later."""
+    return Seat(request.appliance_id, since_ns, request.key_id, licence_id, request.components)
 
 
 def issued_claims(records: Records, licence_id: str) -> dict[str, Any] | None:
@@ -191,22 +222,24 @@ def issued_claims(records: Records, licence_id: str) -> dict[str, Any] | None:
     return to_claims(parse_licence(parse_envelope(envelope).body)) if envelope else None
 
 
-def authority_of(directory: Path | None, development: bool, passphrase: Path | None) -> Authority:
-    """Whose keys sign. Raises USAGE when that is not said, and what opening them raises."""
+def authority_of(
+    directory: Path | None,
+    development: bool,
+    passphrases: Passphrases,
+    issuing_key: str | None,
+    use: Use,
+    at: datetime,
+) -> Authority:
+    """Whose keys sign this kind of document. Raises USAGE when that is not said, and as `open_authority`."""
     if development:
+        if issuing_key is not None:
+            raise LotaBotsError(
+                Code.USAGE, "--development has a key of its own", hint="leave --issuing-key out"
+            )
         return development_authority()
     if directory is None:
         raise one_of_both()
-    return open_authority(existing(directory), read_passphrase(passphrase))
-
-
-def existing(directory: Path) -> Path:
-    """The directory, when `root init` made it. Raises NOT_FOUND."""
-    if not (directory / "anchors").is_dir():
-        raise LotaBotsError(
-            Code.NOT_FOUND, f"{directory} is no vendor directory", hint="make one: lotabots-vendor root init"
-        )
-    return directory
+    return open_authority(existing(directory), use, at, passphrases.to_open, issuing_key)
 
 
 def one_of_both() -> LotaBotsError:

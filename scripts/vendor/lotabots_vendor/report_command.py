@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lotabotsd.foundation.clock import NANOSECONDS, from_ns, rfc3339
+from lotabotsd.foundation.clock import NANOSECONDS, from_ns, rfc3339, to_ns
 from lotabotsd.foundation.errors import Code, Exit, LotaBotsError
 from lotabotsd.foundation.files import read_bounded
 
+from .authority import existing
 from .desk import Desk, pairs, printable
 from .history import Finding, Issued, Reported, Verdict, judge
-from .licence_command import development_option, directory_option, existing, issued_claims, one_of_both
+from .licence_command import development_option, directory_option, issued_claims, one_of_both
 from .records import Records
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def report() -> None:
     """Usage reports: what customers send."""
 
 
-@report.command("verify")
+@report.command("verify", short_help="Verify the usage report in FILE and remember it.")
 @directory_option
 @development_option
 @click.argument("file", type=click.Path(path_type=Path))
@@ -56,7 +57,7 @@ def verify(desk: Desk, /, directory: Path | None, development: bool, file: Path)
         records.close()
 
 
-@report.command("list")
+@report.command("list", short_help="List the verified reports and their answers.")
 @directory_option
 @click.pass_obj
 def list_verified(desk: Desk, directory: Path | None) -> None:
@@ -96,9 +97,18 @@ def remember(
         if known is not None:
             return known
         claims = issued_claims(records, reported.licence_id)
-        issued = Issued(claims["customer"], claims["tier"], claims["kind"]) if claims else None
+        revoked = records.revoked().get(reported.licence_id)
+        revoked_at = to_ns(revoked.revoked_at) // NANOSECONDS if revoked else None
+        issued = Issued(claims["customer"], claims["tier"], claims["kind"], revoked_at) if claims else None
         own = [Finding(f.code, f.severity.value, f.detail, f.since, f.until) for f in check.findings]
-        verdict = judge(reported, records.reports(reported.appliance_id), issued, own)
+        seat = records.seat(reported.appliance_id)
+        verdict = judge(
+            reported,
+            records.heads(reported.appliance_id),
+            issued,
+            own,
+            asked_with=seat.key_id if seat else None,
+        )
         records.add_report(reported, verdict, desk.clock.wall_ns())
     return verdict, None
 

@@ -15,16 +15,17 @@ from lotabotsd.licence.activation import ActivationRequest, OpenedRequest, open_
 from lotabotsd.licence.claims import Fingerprint, Match
 
 from .desk import Desk, pairs
+from .records import Seat
 
 OPERATOR = "operator"
 
 
 @click.group()
 def request() -> None:
-    """Activation requests: what customers send when a licence is to be for one machine."""
+    """Activation requests: a licence for one machine."""
 
 
-@request.command("show")
+@request.command("show", short_help="Check the request in FILE (or -) and show it.")
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
 @click.pass_obj
 def show(desk: Desk, file: Path) -> None:
@@ -80,6 +81,29 @@ def bound_to(request: ActivationRequest, also: Fingerprint | None, match: Match)
             Code.CONFLICT, "the request has the operator's value alone", hint="give --match operator"
         )
     return Fingerprint(tuple(sorted(components.items())), match)
+
+
+def refuse_another_machine(asking: Seat, known: Seat | None, *, known_otherwise: bool) -> None:
+    """Whether the appliance that asks is the one that is known by its name. Raises CONFLICT.
+
+    Another key, or other parts for the most, is a machine that was moved or set up anew, or a copy of its
+    disk: a person has to know which (`known_otherwise`).
+    """
+    if known is None or known_otherwise:
+        return
+    before, now = known.fingerprint or {}, asking.fingerprint or {}
+    same = sum(now.get(name) == value for name, value in before.items())
+    if known.key_id not in (None, asking.key_id):
+        what = "with another key than the one that signs its reports"
+    elif before and 2 * same <= len(before):
+        what = f"from another machine: {len(before) - same} of {len(before)} parts are others"
+    else:
+        return
+    raise LotaBotsError(
+        Code.CONFLICT,
+        f"{asking.appliance_id} asks {what}",
+        hint="ask the customer whether it was moved, set up anew or copied; if all is well: --other-machine",
+    )
 
 
 def _open(file: Path) -> OpenedRequest:
