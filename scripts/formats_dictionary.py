@@ -52,7 +52,7 @@ def _inside(root: Schema, schema: Schema, path: str, since: int) -> Iterator[Fie
         yield from _field(root, one, f"{path}.{name}".lstrip("."), since, name not in required)
     more = schema.get("additionalProperties")
     if isinstance(more, dict):
-        yield from _field(root, more, f"{path}.*", since, True)
+        yield from _field(root, more, f"{path}.*", since, False)
     for number, one in enumerate(schema.get("prefixItems", ())):
         yield from _field(root, one, f"{path}.{one.get('title', number)}", since, False)
     if isinstance(schema.get("items"), dict):
