@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from lotabotsd.control.rooms import Acknowledged
-from lotabotsd.foundation.clock import NANOSECONDS, Clock
+from lotabotsd.foundation.clock import NANOSECONDS, Clock, rfc3339
 from lotabotsd.foundation.errors import LotaBotsError
 from lotabotsd.licence.keyring import Use
 from lotabotsd.licence.store import LicenceStore
@@ -24,6 +24,7 @@ from lotabotsd.usage.acknowledgement import OpenedAcknowledgement, open_acknowle
 from lotabotsd.usage.ledger import Ledger
 from lotabotsd.usage.outbox import Folder, Outbox
 from lotabotsd.usage.purge import Purge, plan_purge, purge
+from lotabotsd.usage.rate_card import open_rate_card
 from lotabotsd.usage.report import list_reports
 
 from .ledger_watch import LedgerWatch
@@ -80,7 +81,7 @@ class Acknowledging:
     def look(self, data: bytes) -> Acknowledged:
         """Whether an acknowledgement fits, and what it would do; changes nothing. Raises as `accept`."""
         opened = self._open(data)
-        return _shape(opened, judge_acknowledgement(self._ledger, opened, self._appliance_id))
+        return self._shape(opened, judge_acknowledgement(self._ledger, opened, self._appliance_id))
 
     def accept(self, data: bytes) -> Acknowledged:
         """Keep an acknowledgement, move the report's file, raise the clock's floor.
@@ -97,7 +98,7 @@ class Acknowledging:
             self._reported_at.look_again()
             self._licence.raise_floor(opened.acknowledgement.issued_at * NANOSECONDS)
             self.file_away()
-        return _shape(opened, judged)
+        return self._shape(opened, judged)
 
     def file_away(self) -> None:
         """Move the files of accepted reports to where they belong. Raises FILE_UNWRITABLE."""
@@ -129,23 +130,39 @@ class Acknowledging:
         keyring = self._licence.trust.keyring()
         return open_acknowledgement(data, partial(keyring.trusted_keys, Use.ACKNOWLEDGEMENT), keyring.revoked)
 
+    def _shape(self, opened: OpenedAcknowledgement, judged: Judged) -> Acknowledged:
+        said = opened.acknowledgement
+        value = {
+            "report": judged.report.file_name,
+            "sequence": said.sequence,
+            "verdict": said.verdict.value,
+            "reasons": list(said.reasons),
+            "from": said.period_from,
+            "until": said.period_until,
+            "head": said.head.hex(),
+            "issued_at": said.issued_at,
+            "known": judged.known,
+            "has_licence": said.licence is not None,
+            "rate_card": self._card(said.rate_card),
+        }
+        return Acknowledged(value, said.licence)
 
-def _shape(opened: OpenedAcknowledgement, judged: Judged) -> Acknowledged:
-    said = opened.acknowledgement
-    value = {
-        "report": judged.report.file_name,
-        "sequence": said.sequence,
-        "verdict": said.verdict.value,
-        "reasons": list(said.reasons),
-        "from": said.period_from,
-        "until": said.period_until,
-        "head": said.head.hex(),
-        "issued_at": said.issued_at,
-        "known": judged.known,
-        "has_licence": said.licence is not None,
-        "has_rate_card": said.rate_card is not None,
-    }
-    return Acknowledged(value, said.licence)
+    def _card(self, data: bytes | None) -> dict[str, Any] | None:
+        """What is said of the rate card that came along; one that is not good does not undo the rest."""
+        if data is None:
+            return None
+        try:
+            card, _ = open_rate_card(data, self._licence.trust.keyring().trusted_keys(Use.RATE_CARD))
+        except LotaBotsError as error:
+            return {"refused": error.problem()}
+        until = rfc3339(card.valid_until) if card.valid_until else None
+        return {
+            "refused": None,
+            "card_id": card.card_id,
+            "digest": card.digest,
+            "valid_from": rfc3339(card.valid_from),
+            "valid_until": until,
+        }
 
 
 def _shape_purge(found: Purge) -> dict[str, Any]:

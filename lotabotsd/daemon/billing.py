@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from lotabotsd.foundation.clock import NANOSECONDS, month_window
 from lotabotsd.foundation.errors import Code, LotaBotsError
+from lotabotsd.licence.keyring import Keyring, Use
+from lotabotsd.usage.acknowledged import rate_cards
 from lotabotsd.usage.bill import Bill, bill_of
 from lotabotsd.usage.bill_export import Account
 from lotabotsd.usage.bill_lines import month_span, month_text, parse_month
+from lotabotsd.usage.ledger import Ledger
 from lotabotsd.usage.month_usage import recorded_from, usage_of_month
-from lotabotsd.usage.rating import Plan
+from lotabotsd.usage.rate_card import open_rate_card
+from lotabotsd.usage.rating import Plan, choose_card
 
 from .appliance import Appliance
 
@@ -27,7 +33,9 @@ def preview_bill(appliance: Appliance, month: str) -> Bill:
             Code.VALUE_INVALID, f"{month_text(asked)} has not begun", hint="name this month or one before"
         )
     licence = appliance.licence.current()
-    if licence is None or licence.rate_card is None:
+    sent = sent_cards(appliance.ledger, appliance.licence.trust.keyring())
+    card = choose_card(sent, licence.rate_card, asked) if licence is not None else None
+    if licence is None or card is None:
         raise LotaBotsError(
             Code.NOT_FOUND,
             "no rate card: " + ("the licence carries none" if licence else "there is no licence"),
@@ -39,7 +47,7 @@ def preview_bill(appliance: Appliance, month: str) -> Bill:
     begin = recorded_from(appliance.ledger)
     return bill_of(
         usage_of_month(appliance.ledger, asked),
-        licence.rate_card,
+        card,
         Plan(licence.tier.value, licence.terms.inferences_included),
         asked,
         appliance.appliance_id,
@@ -49,3 +57,17 @@ def preview_bill(appliance: Appliance, month: str) -> Bill:
         development=appliance.licence.standing().development,
         counted=(since if begin is None else max(since, begin), min(until, now)),
     )
+
+
+def sent_cards(ledger: Ledger, keyring: Keyring) -> list[bytes]:
+    """Bodies of the cards that came with acknowledgements, the newest first.
+
+    Their own signatures count, not that of what they came with. A card that was not good was told when it
+    came; one whose key was revoked since is left out.
+    """
+    keys = keyring.trusted_keys(Use.RATE_CARD)
+    found: list[bytes] = []
+    for data in rate_cards(ledger):
+        with contextlib.suppress(LotaBotsError):
+            found.append(open_rate_card(data, keys)[1])
+    return found

@@ -15,6 +15,7 @@ from lotabotsd.policy.publish import Published
 from .appliance import Appliance
 from .loops import Loop
 from .models import EnabledModel, wanted_of
+from .reminders import Reminders
 
 log = logging.getLogger("lotabots.daemon")
 
@@ -39,6 +40,7 @@ class Rounds:
     def __init__(self, appliance: Appliance) -> None:
         self._appliance = appliance
         self._published: Seen | None = None  # what the last publication was made of
+        self._reminders = Reminders()
 
     def loops(self) -> tuple[Loop, ...]:
         """Every loop with its period and its bound, in seconds."""
@@ -78,6 +80,7 @@ class Rounds:
     async def keep_policy(self) -> None:
         """Publish where the licence's standing changed by itself, and serve as many models as it allows."""
         standing = await asyncio.to_thread(self._appliance.licence.standing)
+        self._reminders.look(standing)
         if await asyncio.to_thread(self._appliance.models.allow, standing.models_live):
             self._appliance.supervisor.want(wanted_of(self._appliance.models()))
         seen = (standing, self._appliance.models(), self._serving())

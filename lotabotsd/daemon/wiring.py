@@ -27,7 +27,7 @@ from lotabotsd.identity.pepper import load_or_create_pepper
 from lotabotsd.identity.records import KeyRecord
 from lotabotsd.identity.store import IdentityStore
 from lotabotsd.licence.fingerprint import read_components
-from lotabotsd.licence.keyring import Use, load_anchors
+from lotabotsd.licence.keyring import Anchors, Use, load_anchors
 from lotabotsd.licence.store import LicenceStore
 from lotabotsd.licence.trust import Trust
 from lotabotsd.limits.table import Table, adopt_or_create, create_table, current_boot_id
@@ -60,14 +60,18 @@ log = logging.getLogger("lotabots.daemon")
 _APPLIANCE_PREFIX = "apl_"
 
 
-def open_appliance(config: Config, clock: Clock) -> Appliance:
+def open_appliance(
+    config: Config, clock: Clock, *, anchors: Callable[[], Anchors] = load_anchors
+) -> Appliance:
     """Open everything; what was opened is closed again when a later part cannot be.
+
+    `anchors` are the package's own but for a rehearsal: a configuration never names them.
 
     Order: identities, ledger (counted up to now), licence, keys, models. Raises DATABASE_DAMAGED,
     KEYRING_INVALID, FILE_UNREADABLE, FILE_UNWRITABLE, CONFIG_INVALID.
     """
     with ExitStack() as opened:
-        appliance = _open(config, clock, opened)
+        appliance = _open(config, clock, opened, anchors())
         appliance.models.allow(appliance.licence.standing().models_live)
         appliance.supervisor.want(wanted_of(appliance.models()))
         return replace(appliance, close=opened.pop_all().close)
@@ -102,7 +106,7 @@ class _Stores:
     bookkeeping: Bookkeeping
 
 
-def _open_stores(config: Config, clock: Clock, opened: ExitStack) -> _Stores:
+def _open_stores(config: Config, clock: Clock, opened: ExitStack, anchors: Anchors) -> _Stores:
     """Identities, ledger and licence, with everything counted that the journals hold."""
     paths = config.paths
     refuse_torn_state(paths)
@@ -121,7 +125,6 @@ def _open_stores(config: Config, clock: Clock, opened: ExitStack) -> _Stores:
         keep_most=config.attestation.receipts_keep_most,
     )
     opened.callback(receipts.close)
-    anchors = load_anchors()
     acknowledgers = partial(Trust(paths.licence, anchors).keys_ever, Use.ACKNOWLEDGEMENT)
     reported_at = ReportedAt(ledger, acknowledgers)
     licence = LicenceStore(
@@ -152,9 +155,9 @@ def _open_stores(config: Config, clock: Clock, opened: ExitStack) -> _Stores:
     return _Stores(pepper, identity, ledger, watch, receipts, licence, reported_at, bookkeeping)
 
 
-def _open(config: Config, clock: Clock, opened: ExitStack) -> Appliance:
+def _open(config: Config, clock: Clock, opened: ExitStack, anchors: Anchors) -> Appliance:
     rule = rule_of(config.report.schedule)
-    stores = _open_stores(config, clock, opened)
+    stores = _open_stores(config, clock, opened, anchors)
     keyset = Keyset.load_or_create(config.paths.keys, config.paths.receipt_key)
     publisher = Publisher(
         config.paths.policy_db, slots=config.limits.slots, lease_seconds=config.gate.policy_lease_seconds

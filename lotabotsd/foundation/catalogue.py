@@ -146,12 +146,15 @@ CATALOGUE: dict[Code, Entry] = {
     ),
     Code.SIGNER_UNKNOWN: _e(
         "the signing key is not trusted here",
-        "check that the file is meant for this appliance and this release",
+        "check that the file is meant for this appliance; the vendor's newest keyring may have to come first",
         400,
         Exit.SIGNATURE,
     ),
     Code.KEY_WEAK: _e(
         "the public key is a weak one", "ask the key's owner for a new key", 400, Exit.SIGNATURE
+    ),
+    Code.KEY_URI_UNSUPPORTED: _e(
+        "this release signs with key files only", "give file:PATH, or the path alone", 422, Exit.USAGE
     ),
     Code.KEYRING_INVALID: _e(
         "the vendor keyring is not valid", "ask the vendor for the keyring again", 400, Exit.SIGNATURE

@@ -75,6 +75,7 @@ class Code(StrEnum):
     SIGNATURE_INVALID = "signature_invalid"
     SIGNER_UNKNOWN = "signer_unknown"
     KEY_WEAK = "key_weak"
+    KEY_URI_UNSUPPORTED = "key_uri_unsupported"
     KEYRING_INVALID = "keyring_invalid"
     LICENCE_INVALID = "licence_invalid"
     LICENCE_NOT_YET_VALID = "licence_not_yet_valid"

@@ -132,10 +132,20 @@ def parse_keyring(body: bytes) -> Keyring:
     return Keyring(version, issued_at, roots, threshold, keys, frozenset(revoked))
 
 
+def is_current(current: Keyring, envelope: Envelope) -> bool:
+    """Whether a document only says again what is trusted already, from the package or from a file."""
+    try:
+        body = verify(envelope, PayloadType.KEYRING, current.roots, current.threshold)
+        return parse_keyring(body) == current
+    except LotaBotsError:
+        return False  # what is wrong with it, `rotate` says
+
+
 def rotate(current: Keyring, envelope: Envelope) -> Keyring:
     """The keyring that follows `current`. Raises KEYRING_INVALID, and what `verify` raises.
 
-    Signed under both sets of roots, exactly one version up, and nothing revoked comes back.
+    Signed under both sets of roots, exactly one version up, nothing revoked comes back, and the published
+    development root does not join others: it would make everybody a vendor.
     """
     body = verify(envelope, PayloadType.KEYRING, current.roots, current.threshold)
     following = parse_keyring(body)
@@ -144,10 +154,14 @@ def rotate(current: Keyring, envelope: Envelope) -> Keyring:
         raise LotaBotsError(
             Code.KEYRING_INVALID,
             f"version {following.version} does not follow version {current.version}",
-            hint="install every keyring in its order",
+            hint="install every keyring in its order"
+            if following.version > current.version
+            else "leave it out: a newer keyring is trusted already",
         )
     if not current.revoked <= following.revoked:
         raise LotaBotsError(Code.KEYRING_INVALID, "a revoked key is trusted again")
+    if DEVELOPMENT_ROOT in following.roots and DEVELOPMENT_ROOT not in current.roots:
+        raise LotaBotsError(Code.KEYRING_INVALID, "the published development root may not become a root")
     return following
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lotabotsd.foundation.catalogue import CATALOGUE
 from lotabotsd.foundation.clock import NANOSECONDS, Clock, from_ns, rfc3339, to_ns
 from lotabotsd.foundation.envelope import MAX_ENVELOPE_BYTES
 from lotabotsd.foundation.errors import Code, LotaBotsError
@@ -217,7 +218,9 @@ class LicenceStore:
     def _refuse_unusable(self, change: Change) -> None:
         code = _REFUSED.get(change.after.code)
         if code is not None:
-            raise LotaBotsError(code, f"{change.licence.licence_id}: {change.after.effect}")
+            effect, name = change.after.effect, change.licence.licence_id
+            said = effect.startswith(CATALOGUE[code].message)  # once is enough
+            raise LotaBotsError(code, name if said else f"{name}: {effect}")
 
     def _refuse_older(self, opened: Opened) -> None:
         newest = self._memory_with_current().newest(self.trust.keyring().revoked)

@@ -15,7 +15,7 @@ from lotabotsd.foundation.envelope import MAX_ENVELOPE_BYTES, parse_envelope
 from lotabotsd.foundation.errors import Code, LotaBotsError
 from lotabotsd.foundation.files import read_bounded, write_atomically
 
-from .keyring import Anchors, Keyring, Use, rotate
+from .keyring import Anchors, Keyring, Use, is_current, rotate
 from .revocations import OpenedRevocations, Revoked, open_revocations, refuse_older
 
 _REVOCATIONS = "revocations.dsse.json"
@@ -66,7 +66,7 @@ class Trust:
         """
         with self._lock:
             keyring, envelope = self.keyring(), parse_envelope(data)
-            if self._read(_keyring_name(keyring.version)) == envelope.to_json():
+            if is_current(keyring, envelope):
                 return keyring
             following = rotate(keyring, envelope)
             if not check_only:

@@ -95,17 +95,18 @@ def first_forged(ledger: Ledger, keys: Mapping[str, bytes]) -> int | None:
         return next((int(row[0]) for row in rows if not _is_the_vendors(row, keys)), None)
 
 
-def newest_rate_card(ledger: Ledger) -> bytes | None:
-    """The rate card that came with the newest acknowledgement that has one: the JSON of its envelope."""
+def rate_cards(ledger: Ledger) -> list[bytes]:
+    """The rate cards that came with acknowledgements, the newest first: the JSON of each one's envelope."""
+    found: list[bytes] = []
     with ledger.reading() as connection:
         envelopes = connection.execute(
             "SELECT envelope FROM acknowledgements ORDER BY issued_at DESC, id DESC"
         )
         for (envelope,) in envelopes:
             card = read_acknowledgement(parse_envelope(envelope).body).rate_card
-            if card is not None:
-                return card
-    return None
+            if card is not None and card not in found:
+                found.append(card)
+    return found
 
 
 def _is_the_vendors(row: tuple[int, str, int, bytes, bytes, bytes], keys: Mapping[str, bytes]) -> bool:

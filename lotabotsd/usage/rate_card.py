@@ -7,13 +7,14 @@ licence. Its form is frozen (ARCHITECTURE.md, "Rate card"); docs/formats/rate-ca
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Decimal
 from enum import StrEnum
 
 from lotabotsd.foundation.canonical import canonical_json, strict_json
+from lotabotsd.foundation.envelope import PayloadType, parse_envelope, verify
 from lotabotsd.foundation.errors import Code
 from lotabotsd.foundation.fields import Fields
 
@@ -143,6 +144,17 @@ def parse_rate_card(body: bytes) -> RateCard:
     )
     fields.finish(Code.RATE_CARD_INVALID, *([] if fields.problems else _contradictions(card)))
     return _with_digest(card, hashlib.sha256(canonical_json(strict_json(body))).hexdigest())
+
+
+def open_rate_card(data: bytes, trusted: Mapping[str, bytes]) -> tuple[RateCard, bytes]:
+    """A signed card in any of an envelope's three forms, and its body.
+
+    `trusted` are the keys that may sign cards (key id → raw public), valid today or not: a card outlives its
+    key, as a licence does. Raises ENVELOPE_MALFORMED, ENVELOPE_TYPE, SIGNER_UNKNOWN, SIGNATURE_INVALID,
+    RATE_CARD_INVALID.
+    """
+    body = verify(parse_envelope(data), PayloadType.RATE_CARD, trusted)
+    return parse_rate_card(body), body
 
 
 def _with_digest(card: RateCard, digest: str) -> RateCard:

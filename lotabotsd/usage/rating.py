@@ -15,7 +15,7 @@ from lotabotsd.foundation.clock import NANOSECONDS, from_ns, month_window
 from lotabotsd.foundation.errors import Code, LotaBotsError
 
 from .bill_lines import EXACT, Line, LineKind, line_id, month_span, month_text, total_of
-from .rate_card import RESERVED, Basis, Component, Meter, RateCard
+from .rate_card import RESERVED, Basis, Component, Meter, RateCard, parse_rate_card
 from .windows import Kind, Meters, Row
 
 Usage = Mapping[tuple[str, str], Meters]  # charged usage of one month by (organisation, model)
@@ -75,6 +75,21 @@ def rate_month(usage: Usage, card: RateCard, plan: Plan, month: int, appliance: 
 def covered(card: RateCard, month: int) -> bool:
     """Whether the month YYYYMM is rated with this card."""
     return card.covers(from_ns(month_span(month)[0] * NANOSECONDS))
+
+
+def choose_card(sent: Sequence[bytes], own: bytes | None, month: int) -> bytes | None:
+    """The body of the card for a month YYYYMM; both sides ask here. Raises RATE_CARD_INVALID.
+
+    It is the newest one sent with an acknowledgement that is for that month, else the licence's `own`; None
+    where there is neither. `sent` holds bodies, the newest first. One that is for other months is still
+    better than nothing: it says which months it is for.
+    """
+    for body in sent:
+        if covered(parse_rate_card(body), month):
+            return body
+    if own is not None:
+        return own
+    return sent[0] if sent else None
 
 
 @dataclass(frozen=True, slots=True)

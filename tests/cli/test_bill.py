@@ -97,6 +97,29 @@ def test_the_vendor_rates_the_report_to_the_same_bytes(
     assert "100000" in before["csv"]
 
 
+def test_a_card_that_comes_with_an_acknowledgement_is_used_from_its_month_on(
+    ctl, licence, use, tmp_path: Path, clock: FixedClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ctl("licence", "install", str(licence))
+    clock.advance(3_600)
+    ctl("usage", "export", "--output", str(tmp_path))
+    (report,) = tmp_path.glob("*.zip")
+    value = json.loads(CARD.read_bytes())
+    value.update(card_id="dearer", valid_from="2026-03-01T00:00:00Z", minimum="99.00")
+    plain, signed, answer = tmp_path / "plain.json", tmp_path / "card.txt", tmp_path / "answer.txt"
+    plain.write_text(json.dumps(value))
+    for arguments in (
+        ["rate-card", "sign", "--development", "--output", str(signed), str(plain)],
+        ["ack", "issue", "--development", "--rate-card", str(signed), "--output", str(answer), str(report)],
+    ):
+        assert run_vendor(arguments, clock) == Exit.OK, capsys.readouterr().err
+    taken = ctl("usage", "acknowledge", str(answer))
+    assert (taken.code, "rate card dearer came along, for 2026-03-01" in taken.out) == (Exit.OK, True)
+    for month, card, total in (("2026-03", "dearer", "99.00"), ("2026-02", "standard-2026", "50.00")):
+        found = json.loads(ctl("bill", "preview", "--month", month, "--json").out)
+        assert (found["card"]["card_id"], found["total"]) == (card, total)
+
+
 def test_another_month_is_asked_by_name(ctl, licence) -> None:
     ctl("licence", "install", str(licence))
     found = json.loads(ctl("bill", "preview", "--month", "2026-02", "--json").out)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
@@ -15,10 +16,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts" / "vendor"))
 
-from lotabots_vendor.authority import development_authority, first_keyring
+from lotabots_vendor.authority import development_authority
 from lotabots_vendor.statements import keyring_body, revocations_body
 
 from lotabotsd.foundation.envelope import PayloadType, sign
+from lotabotsd.foundation.keys import raw_public, thumbprint
 from lotabotsd.licence.revocations import Revocations, Revoked
 
 NOW = datetime(2026, 3, 17, 10, tzinfo=UTC)
@@ -33,8 +35,6 @@ def _root() -> Ed25519PrivateKey:
 
 def _keyring(version: int) -> bytes:
     """The development keyring again, one or more versions up."""
-    from dataclasses import replace
-
     following = replace(development_authority().keyring, version=version, issued_at=NOW)
     return sign(PayloadType.KEYRING, keyring_body(following), [_root()]).to_json()
 
@@ -64,8 +64,9 @@ def test_a_refused_keyring_is_in_the_audit_trail(ask: Any, daemon: Any, data: by
 
 
 def test_a_strangers_keyring_is_refused(ask: Any) -> None:
-    stranger, issuing = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
-    body = keyring_body(first_keyring(stranger, issuing, NOW, 30))
+    stranger = Ed25519PrivateKey.generate()
+    roots = {thumbprint(raw_public(stranger)): raw_public(stranger)}
+    body = keyring_body(replace(development_authority().keyring, version=2, roots=roots))
     answer = ask("PUT", "/licence/keyring", content=sign(PayloadType.KEYRING, body, [stranger]).to_json())
     assert answer.json()["code"] == "signer_unknown"
 

@@ -103,6 +103,16 @@ def test_damaged_anchors_are_refused(data: bytes) -> None:
     assert code_of(lambda: parse_anchors(data)) is Code.KEYRING_INVALID
 
 
+def test_the_published_root_does_not_become_one_by_a_rotation(vendor: Any) -> None:
+    published = json.loads((ROOT / "lotabotsd/licence/anchors/development.json").read_bytes())["roots"]
+    roots = sorted([entry(vendor.root), *published], key=lambda e: e["keyid"])
+    # Signed by everybody whom the rule of thresholds asks for: only this rule stands against it.
+    following = vendor.keyring(version=2, roots=roots)
+    with pytest.raises(LotaBotsError, match="development root may not become a root") as caught:
+        rotate(first(vendor), following)
+    assert caught.value.code is Code.KEYRING_INVALID
+
+
 def test_a_keyring_that_the_roots_did_not_sign_is_refused(vendor: Any) -> None:
     foreign = json.loads(vendor.keyring(vendor.second).to_json())
     assert code_of(lambda: vendor.anchors(keyring=foreign)) is Code.SIGNER_UNKNOWN

@@ -104,10 +104,23 @@ def test_the_next_keyring_brings_a_new_key_and_revokes_the_old(
     assert store.install(later).after.state is State.VALID
 
 
+def test_the_keyring_that_the_package_carries_is_trusted_already(
+    store: LicenceStore, vendor: Any, tmp_path: Path
+) -> None:
+    """A vendor sends one keyring to old and new releases alike."""
+    assert store.trust.install_keyring(vendor.keyring().to_json()) == vendor.anchors().keyring
+    assert list(tmp_path.iterdir()) == []
+    forged = vendor.keyring(vendor.second).to_json()
+    assert code_of(lambda: store.trust.install_keyring(forged)) is Code.SIGNER_UNKNOWN
+
+
 def test_a_keyring_out_of_order_is_refused(store: LicenceStore, vendor: Any, tmp_path: Path) -> None:
-    for envelope in (vendor.keyring(version=3), vendor.keyring(version=1)):
-        data = envelope.to_json()
-        assert code_of(lambda data=data: store.trust.install_keyring(data)) is Code.KEYRING_INVALID
+    another = vendor.keyring(version=1, keys=[vendor.entry(vendor.issuing), vendor.entry(vendor.second)])
+    for envelope, says in ((vendor.keyring(version=3), "in its order"), (another, "leave it out")):
+        with pytest.raises(LotaBotsError) as caught:
+            store.trust.install_keyring(envelope.to_json())
+        assert caught.value.code is Code.KEYRING_INVALID
+        assert says in caught.value.hint
     assert code_of(lambda: store.trust.install_keyring(vendor.licence())) is Code.ENVELOPE_TYPE
     assert list(tmp_path.iterdir()) == []
 

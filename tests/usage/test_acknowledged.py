@@ -16,7 +16,7 @@ from lotabotsd.usage.acknowledged import (
     judge_acknowledgement,
     last_accepted_at,
     list_acknowledgements,
-    newest_rate_card,
+    rate_cards,
 )
 from lotabotsd.usage.acknowledgement import AckVerdict
 from lotabotsd.usage.verification import Fault
@@ -154,4 +154,4 @@ def test_an_answer_under_a_key_that_nobody_named_counts_for_nothing(box: Any) ->
 
 def test_without_a_rate_card_there_is_none(box: Any) -> None:
     box.accept(box.report())
-    assert newest_rate_card(box.ledger) is None
+    assert rate_cards(box.ledger) == []

@@ -23,7 +23,7 @@ from lotabotsd.usage.bill_lines import (
     total_of,
 )
 from lotabotsd.usage.rate_card import RateCard, parse_rate_card
-from lotabotsd.usage.rating import Plan, Usage, rate, rate_month, share, usage_by_month
+from lotabotsd.usage.rating import Plan, Usage, choose_card, rate, rate_month, share, usage_by_month
 from lotabotsd.usage.windows import Kind, Meters, Row
 
 MONTH = 202611
@@ -234,3 +234,22 @@ def test_a_month_is_a_span_of_utc() -> None:
     since, until = month_span(202601)
     assert (since, until) == (1_767_225_600, 1_767_225_600 + 31 * 86_400)
     assert month_span(202512)[1] == since
+
+
+def _card_from(day: str, card_id: str) -> bytes:
+    value = json.loads((GOLDEN / "standard.json").read_bytes())
+    return json.dumps({**value, "valid_from": f"{day}T00:00:00Z", "card_id": card_id}).encode()
+
+
+def test_the_newest_card_that_was_sent_for_a_month_takes_the_place_of_the_licences() -> None:
+    own, march, june = (
+        _card_from(day, name)
+        for day, name in (("2026-01-01", "own"), ("2026-03-01", "a"), ("2026-06-01", "b"))
+    )
+    assert choose_card([], None, 202603) is None
+    assert choose_card([], own, 202603) == own
+    sent = [june, march]
+    assert [choose_card(sent, own, month) for month in (202602, 202603, 202605, 202606)] == [
+        own, march, march, june,
+    ]  # fmt: skip
+    assert choose_card(sent, None, 202602) == june  # rating with it says which months it is for

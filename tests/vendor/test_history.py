@@ -106,6 +106,76 @@ def test_another_key_of_the_same_appliance_is_found() -> None:
     assert not verdict.billable
 
 
+def test_the_same_time_in_two_reports_is_an_overlap_with_its_range() -> None:
+    late = report(4, period_from=HOUR + 60)
+    verdict = judge(late, [report(1)], PAID, [])
+    assert codes(verdict) == ["report_missing", "overlap"]
+    assert (verdict.billable, verdict.reason) == (False, "a person must decide first: overlap")
+    overlap = verdict.findings[1]
+    assert (overlap.severity, overlap.since, overlap.until) == (
+        "error",
+        "1970-01-01T01:01:00Z",
+        "1970-01-01T02:00:00Z",
+    )
+    assert overlap.detail.startswith("report 1 is about the same time or rows")
+
+
+def test_periods_that_only_touch_do_not_overlap() -> None:
+    assert codes(judge(report(4, period_from=2 * HOUR), [report(1)], PAID, [])) == ["report_missing"]
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "overlaps"), [(2, 4, False), (1, 4, True), (0, 1, True), (1, 1, True)]
+)
+def test_the_same_rows_in_two_reports_are_an_overlap_even_at_other_times(
+    first: int, last: int, overlaps: bool
+) -> None:
+    verdict = judge(report(4, first=first, last=last), [report(1)], PAID, [])
+    assert ("overlap" in codes(verdict)) is overlaps
+    if overlaps:
+        found = verdict.findings[-1]
+        assert (found.since, found.until) == (report_start(4), report_start(5))
+
+
+def test_a_report_that_overlaps_many_says_so_once() -> None:
+    wide = report(9, period_from=HOUR, period_until=10 * HOUR)
+    overlap = judge(wide, [report(n) for n in (1, 2, 3)], PAID, []).findings[-1]
+    assert overlap.detail.startswith("report 1 and 2 more is about")
+    assert (overlap.since, overlap.until) == (report_start(1), report_start(4))
+
+
+def test_a_report_that_follows_the_right_one_too_early_overlaps_it() -> None:
+    assert codes(judge(report(2, period_from=2 * HOUR - 1), [report(1)], PAID, [])) == ["overlap"]
+
+
+def test_time_that_no_report_is_about_is_found_with_its_range() -> None:
+    verdict = judge(report(2, period_from=2 * HOUR + 60), [report(1)], PAID, [])
+    (gap,) = verdict.findings
+    assert (gap.code, gap.severity, gap.since, gap.until) == (
+        "time_missing",
+        "warning",
+        "1970-01-01T02:00:00Z",
+        "1970-01-01T02:01:00Z",
+    )
+    assert verdict.billable
+
+
+def test_a_clone_whose_sibling_comes_first_is_found_by_the_report_after_it() -> None:
+    """Report 3 of one history is here, then report 2 of the other: no number and no predecessor is double."""
+    verdict = judge(report(2, report_hash="other", head="other"), [report(1), report(3)], PAID, [])
+    assert codes(verdict) == ["forked"]
+    assert "is the next one and follows another" in verdict.findings[0].detail
+    after = judge(report(3, previous_report_hash="other"), [report(2)], PAID, [])
+    assert codes(after) == ["forked"]
+    assert "is the one before and is not named" in after.findings[0].detail
+
+
+def test_a_missing_report_that_does_not_fit_the_one_after_it_is_a_rewind() -> None:
+    verdict = judge(report(2, last=5), [report(1), report(3)], PAID, [])
+    assert codes(verdict) == ["rewound"]
+    assert "report 3 does not go on where it ended" in verdict.findings[0].detail
+
+
 def test_a_development_report_is_valid_and_never_billed() -> None:
     told = [Finding("development", "warning", "made under the development root")]
     for issued in (None, PAID):

@@ -30,8 +30,9 @@ def test_init_makes_anchors_that_a_release_accepts(directory: Path) -> None:
 
 
 def test_private_keys_are_encrypted_and_protected(directory: Path) -> None:
-    keys = [directory / "offline" / "root.pem", directory / "issuing" / "issuing-1.pem"]
-    for key in keys:
+    issuing = anchors(directory).keyring.keys[0].keyid
+    names = [directory / "offline" / "root-1.pem", directory / "issuing" / f"issuing-1-{issuing[:8]}.pem"]
+    for key in names:
         assert key.stat().st_mode & 0o777 == 0o600
         assert b"ENCRYPTED" in key.read_bytes()
         with pytest.raises(TypeError):
@@ -137,13 +138,17 @@ def test_a_key_that_no_keyring_names_cannot_be_revoked(
     assert not (directory / "keyrings" / "keyring-2.dsse.json").exists()
 
 
-def test_rotation_without_the_offline_root_says_which_file_is_missing(
+def test_rotation_without_the_offline_root_says_what_is_missing_and_makes_nothing(
     vendor: Vendor, directory: Path, passphrase_file: Path
 ) -> None:
-    (directory / "offline" / "root.pem").rename(directory.with_name("usb-stick"))
+    (directory / "offline" / "root-1.pem").rename(directory.with_name("usb-stick"))
     answer = vendor("keyring", "rotate", "--dir", directory, "--passphrase-file", passphrase_file)
     assert answer.code == Exit.CHECK_FAILED
-    assert "root.pem" in answer.err
+    assert "0 of 1 by the present roots" in answer.err
+    assert "--root-key URI" in answer.err
+    assert next(iter(anchors(directory).roots)) in answer.err
+    assert len(list((directory / "issuing").iterdir())) == 1
+    assert not (directory / "keyrings" / "keyring-2.dsse.json").exists()
 
 
 def test_changed_anchors_or_keyrings_are_refused(

@@ -7,89 +7,25 @@ import io
 import json
 import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from lotabotsd.foundation.clock import NANOSECONDS, FixedClock
 from lotabotsd.foundation.errors import Exit
-from lotabotsd.foundation.keys import raw_public
 from lotabotsd.usage.bill_lines import line_json
 from lotabotsd.usage.drain import Drainer
-from lotabotsd.usage.journal import Journal
-from lotabotsd.usage.ledger import Ledger, open_ledger
 from lotabotsd.usage.month_usage import recorded_from, usage_of_month
 from lotabotsd.usage.rate_card import parse_rate_card
 from lotabotsd.usage.rating import Plan, rate_month, usage_by_month
-from lotabotsd.usage.records import Outcome, encode_close, encode_open
-from lotabotsd.usage.report import About, LicenceFacts, build_report, freeze
+from lotabotsd.usage.report import LicenceFacts
 from lotabotsd.usage.windows import HOUR
 
 Vendor = Callable[..., Any]
-KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
 CARD = Path(__file__).resolve().parents[1] / "golden" / "rate-card" / "standard.json"
 MARCH, APRIL = datetime(2026, 4, 1, tzinfo=UTC), datetime(2026, 5, 1, tzinfo=UTC)  # their ends
-
-
-@dataclass
-class Appliance:
-    """A ledger with a journal before it."""
-
-    path: Path
-    clock: FixedClock
-    licence: LicenceFacts
-    development: bool = False
-
-    def __post_init__(self) -> None:
-        (self.path / "journal").mkdir(parents=True)
-        self.ledger: Ledger = open_ledger(self.path / "ledger.db", self.clock)
-        self.journal = Journal(
-            self.path / "journal", 0, bytes(16), 1, 65_536, in_background=lambda work: None
-        )
-
-    def use(
-        self, inferences: int, organisation: str = "org_research", model: str = "page_orientation"
-    ) -> None:
-        """Serve one request of that many inferences."""
-        self.finish(self.begin(organisation, model), inferences)
-
-    def begin(self, organisation: str = "org_research", model: str = "page_orientation") -> int:
-        return self.journal.append(
-            encode_open(
-                request_id=bytes(16), wall_ns=self.clock.wall_ns(), key_id="k" * 12,
-                organisation_id=organisation, model=model, version="1", window_id=202603, reserved=1,
-            )
-        )  # fmt: skip
-
-    def finish(self, opened: int, inferences: int, *, wall_ns: int | None = None) -> None:
-        self.journal.append(
-            encode_close(
-                open_number=opened, wall_ns=wall_ns or self.clock.wall_ns(), outcome=Outcome.SERVED,
-                status=200, inferences=inferences, input_bytes=100, output_bytes=0, gate_us=7,
-            )
-        )  # fmt: skip
-
-    def seal(self) -> None:
-        drained = Drainer(self.path / "journal", self.ledger, self.clock, batch_records=1_000).drain_once()
-        self.ledger.seal(drained.barrier_ns)
-
-    def report(self, until: datetime) -> Path:
-        """Let time pass and write the report over it."""
-        self.clock.set_wall(until)
-        self.seal()
-        now = self.clock.wall_ns() // NANOSECONDS
-        about = About(
-            "apl_test", raw_public(KEY), self.licence, self.development, {"org_research": "Research"}, {}
-        )
-        frozen = freeze(self.ledger, now, about, now)
-        file = self.path / frozen.file_name
-        file.write_bytes(build_report(self.ledger, frozen, KEY))
-        return file
 
 
 @pytest.fixture
@@ -103,8 +39,8 @@ def licence(vendor: Vendor, directory: Path, passphrase_file: Path) -> LicenceFa
 
 
 @pytest.fixture
-def appliance(tmp_path: Path, clock: FixedClock, licence: LicenceFacts) -> Appliance:
-    return Appliance(tmp_path / "appliance", clock, licence)
+def appliance(make_metered: Callable[..., Any], licence: LicenceFacts) -> Any:
+    return make_metered("apl_test", licence)
 
 
 @pytest.fixture
@@ -121,7 +57,7 @@ def total(lines: str) -> Decimal:
 
 
 def test_a_month_is_billed_once_and_again_gives_the_same_bytes(
-    vendor: Vendor, directory: Path, appliance: Appliance, verified: Any
+    vendor: Vendor, directory: Path, appliance: Any, verified: Any
 ) -> None:
     appliance.use(110_000)
     appliance.use(5_000, "org_archive", "page_segmentation")
@@ -136,8 +72,28 @@ def test_a_month_is_billed_once_and_again_gives_the_same_bytes(
     assert "3 lines, 0 of them new" in second.err
 
 
+def test_a_card_sent_with_an_acknowledgement_bills_the_months_that_it_is_for(
+    vendor: Vendor, directory: Path, passphrase_file: Path, appliance: Any, verified: Any,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    keys = ("--dir", directory, "--passphrase-file", passphrase_file)
+    first = verified(appliance.report(MARCH))
+    value = json.loads(CARD.read_bytes())
+    value.update(card_id="dearer", valid_from="2026-04-01T00:00:00Z", minimum="99.00")
+    plain, signed = tmp_path / "plain.json", tmp_path / "card.txt"
+    plain.write_text(json.dumps(value))
+    assert vendor("rate-card", "sign", *keys, "--output", signed, plain).code == Exit.OK
+    answer = vendor("ack", "issue", *keys, "--rate-card", signed, first)
+    assert answer.code == Exit.OK, answer.err
+    again = vendor("ack", "issue", *keys, first)
+    assert again.out == answer.out
+    second = verified(appliance.report(datetime(2026, 5, 1, tzinfo=UTC)))
+    assert total(vendor("rate", "--dir", directory, first).out) == Decimal("50.00")
+    assert total(vendor("rate", "--dir", directory, "--month", "2026-04", second).out) == Decimal("99.00")
+
+
 def test_the_ledger_and_the_report_give_the_same_lines(
-    vendor: Vendor, directory: Path, appliance: Appliance, verified: Any
+    vendor: Vendor, directory: Path, appliance: Any, verified: Any
 ) -> None:
     for number in range(5):
         appliance.use(20_000 + number, f"org_{number % 2}")
@@ -159,7 +115,7 @@ def test_the_ledger_and_the_report_give_the_same_lines(
 
 
 def test_what_came_too_late_is_a_correction_of_its_month(
-    vendor: Vendor, directory: Path, appliance: Appliance, verified: Any
+    vendor: Vendor, directory: Path, appliance: Any, verified: Any
 ) -> None:
     appliance.use(60_000)
     appliance.clock.set_wall(datetime(2026, 3, 31, 23, 30, tzinfo=UTC))
@@ -191,7 +147,7 @@ def test_what_came_too_late_is_a_correction_of_its_month(
 
 
 def test_a_month_that_goes_on_is_not_billed_unless_asked(
-    vendor: Vendor, directory: Path, appliance: Appliance, verified: Any
+    vendor: Vendor, directory: Path, appliance: Any, verified: Any
 ) -> None:
     appliance.use(60_000)
     early = verified(appliance.report(datetime(2026, 3, 20, tzinfo=UTC)))
@@ -206,7 +162,7 @@ def test_a_month_that_goes_on_is_not_billed_unless_asked(
 
 
 def test_the_last_month_of_a_customer_can_be_billed(
-    vendor: Vendor, directory: Path, appliance: Appliance, verified: Any
+    vendor: Vendor, directory: Path, appliance: Any, verified: Any
 ) -> None:
     appliance.use(60_000)
     early = verified(appliance.report(datetime(2026, 3, 20, tzinfo=UTC)))
@@ -215,7 +171,7 @@ def test_the_last_month_of_a_customer_can_be_billed(
 
 
 def test_a_report_left_out_is_asked_for(
-    vendor: Vendor, directory: Path, appliance: Appliance, verified: Any
+    vendor: Vendor, directory: Path, appliance: Any, verified: Any
 ) -> None:
     appliance.use(60_000)
     verified(appliance.report(datetime(2026, 3, 20, tzinfo=UTC)))
@@ -229,7 +185,7 @@ def test_a_report_left_out_is_asked_for(
 
 
 def test_a_month_with_a_hole_waits_for_the_report_that_is_missing(
-    vendor: Vendor, directory: Path, appliance: Appliance, verified: Any
+    vendor: Vendor, directory: Path, appliance: Any, verified: Any
 ) -> None:
     first = verified(appliance.report(datetime(2026, 3, 10, tzinfo=UTC)))
     appliance.use(60_000)
@@ -242,7 +198,7 @@ def test_a_month_with_a_hole_waits_for_the_report_that_is_missing(
 
 
 def test_a_month_with_a_hole_is_billed_where_that_is_asked_for(
-    vendor: Vendor, directory: Path, appliance: Appliance, verified: Any
+    vendor: Vendor, directory: Path, appliance: Any, verified: Any
 ) -> None:
     first = verified(appliance.report(datetime(2026, 3, 10, tzinfo=UTC)))
     appliance.report(datetime(2026, 3, 20, tzinfo=UTC))
@@ -252,7 +208,7 @@ def test_a_month_with_a_hole_is_billed_where_that_is_asked_for(
 
 
 def test_a_month_whose_first_report_is_missing_has_a_hole_at_its_beginning(
-    vendor: Vendor, directory: Path, appliance: Appliance, verified: Any
+    vendor: Vendor, directory: Path, appliance: Any, verified: Any
 ) -> None:
     appliance.report(datetime(2026, 3, 10, tzinfo=UTC))
     answer = vendor("rate", "--dir", directory, verified(appliance.report(MARCH)))
@@ -261,7 +217,7 @@ def test_a_month_whose_first_report_is_missing_has_a_hole_at_its_beginning(
 
 
 def test_only_verified_and_billable_reports_are_billed(
-    vendor: Vendor, directory: Path, appliance: Appliance, verified: Any
+    vendor: Vendor, directory: Path, appliance: Any, verified: Any
 ) -> None:
     report = appliance.report(MARCH)
     answer = vendor("rate", "--dir", directory, report)
@@ -279,7 +235,7 @@ def test_another_card_is_for_months_not_billed_yet(
     vendor: Vendor,
     directory: Path,
     passphrase_file: Path,
-    appliance: Appliance,
+    appliance: Any,
     verified: Any,
     tmp_path: Path,
 ) -> None:
@@ -299,9 +255,7 @@ def test_another_card_is_for_months_not_billed_yet(
     assert vendor("rate", "--dir", directory, "--card", CARD, april).code == Exit.SIGNATURE  # not signed
 
 
-def test_a_trial_under_development_remembers_nothing(
-    vendor: Vendor, appliance: Appliance, tmp_path: Path
-) -> None:
+def test_a_trial_under_development_remembers_nothing(vendor: Vendor, appliance: Any, tmp_path: Path) -> None:
     file = tmp_path / "demo.licence"
     vendor("licence", "issue", "--development", "--tier", "pro", "--customer", "Demo", "--rate-card", CARD,
            "--output", file)  # fmt: skip
@@ -316,7 +270,7 @@ def test_a_trial_under_development_remembers_nothing(
 
 
 def test_the_lines_can_be_written_to_a_new_file(
-    vendor: Vendor, directory: Path, appliance: Appliance, verified: Any, tmp_path: Path
+    vendor: Vendor, directory: Path, appliance: Any, verified: Any, tmp_path: Path
 ) -> None:
     appliance.use(60_000)
     report, file = verified(appliance.report(MARCH)), tmp_path / "march.csv"
@@ -330,7 +284,7 @@ def test_the_lines_can_be_written_to_a_new_file(
 
 
 def test_what_was_billed_cannot_be_changed(
-    vendor: Vendor, directory: Path, appliance: Appliance, verified: Any
+    vendor: Vendor, directory: Path, appliance: Any, verified: Any
 ) -> None:
     appliance.use(60_000)
     vendor("rate", "--dir", directory, verified(appliance.report(MARCH)))

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from lotabotsd.foundation.clock import FixedClock
 from lotabotsd.foundation.envelope import PayloadType, armour, sign
 from lotabotsd.foundation.errors import Code, Exit, LotaBotsError
-from lotabotsd.foundation.keys import raw_public
+from lotabotsd.foundation.keys import raw_public, thumbprint
 from lotabotsd.licence.activation import ActivationRequest, request_body, short_code
 from lotabotsd.licence.fingerprint import component
 from lotabotsd.licence.keyring import parse_anchors
@@ -160,3 +160,31 @@ def test_both_sides_print_the_same_code(vendor: Vendor, tmp_path: Path) -> None:
 
     body = parse_envelope(file.read_bytes()).body
     assert vendor("--json", "request", "show", file).json["code"] == short_code(body)
+
+
+def test_an_answered_request_begins_a_seat_that_the_first_report_goes_on_with(
+    vendor: Vendor, directory: Path, issue: Callable[..., Any], tmp_path: Path, clock: FixedClock
+) -> None:
+    file = request_file(tmp_path, HERE)
+    assert issue("--request", file, "--output", tmp_path / "a.lic").code == Exit.OK
+    (seat,) = vendor("--json", "seat", "list", "--dir", directory).json
+    assert (seat["appliance"], seat["customer"], seat["report"]) == ("apl_test", "Example Works", None)
+    assert (seat["fingerprint"], seat["state"]) == (HERE, "up to date")
+    assert seat["key"] == thumbprint(raw_public(KEY))
+    clock.advance((31 + 14) * 86_400)
+    assert vendor("--json", "seat", "list", "--dir", directory).json[0]["state"] == "overdue"
+
+
+def test_nobody_is_asked_to_report_under_a_licence_that_was_taken_back(
+    vendor: Vendor, directory: Path, issue: Callable[..., Any], passphrase_file: Path, clock: FixedClock
+) -> None:
+    assert issue().code == Exit.OK
+    (entry,) = vendor("--json", "licence", "list", "--dir", directory).json
+    invoice = ("invoice", "--dir", directory, "--customer", "Example Works", "--month", "2026-03")
+    assert vendor(*invoice).code == Exit.WARNINGS
+    clock.advance((31 + 14) * 86_400)
+    assert vendor("--json", "customer", "list", "--dir", directory).json[0]["state"] == "overdue"
+    revoked = ("licence", "revoke", "--dir", directory, "--passphrase-file", passphrase_file)
+    assert vendor(*revoked, "--reason", "returned", entry["licence_id"]).code == Exit.OK
+    assert vendor("--json", "customer", "list", "--dir", directory).json[0]["state"] == "up to date"
+    assert vendor(*invoice).code == Exit.OK

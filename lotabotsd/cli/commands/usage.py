@@ -90,7 +90,8 @@ def list_reports(session: Session, as_json: bool) -> None:
 def acknowledge(session: Session, file: Path, check: bool, as_json: bool) -> int:
     """Take the vendor's acknowledgement in FILE (or -): armoured, DSSE JSON, or the one line.
 
-    A renewed licence in it is installed too; exit 4 when that was refused, or the report was.
+    A renewed licence in it is installed too, and a rate card kept for the months that it is for; exit 4 when
+    one of them was refused, or the report was.
     """
     data = read_document(file)
     found = session.client.put_bytes("usage", "acknowledgements", data=data, check="true" if check else None)
@@ -98,7 +99,8 @@ def acknowledge(session: Session, file: Path, check: bool, as_json: bool) -> int
     licence = found["licence"]
     if licence is not None:
         say_spread(licence.get("spread"))
-    refused = found["verdict"] == "rejected" or (licence is not None and licence["refused"])
+    came_along = [each for each in (licence, found["rate_card"]) if each is not None]
+    refused = found["verdict"] == "rejected" or any(each["refused"] for each in came_along)
     return Exit.WARNINGS if refused else Exit.OK
 
 
@@ -168,11 +170,16 @@ def _acknowledged(found: dict[str, Any], *, check: bool) -> str:
     if due and not check:
         entries.append(("next one by", moment_text(due)))
     lines = ["this would be taken:" if check else "acknowledgement taken:", pairs(entries, indent=2)]
-    licence = found["licence"]
-    if licence is not None and licence["refused"]:
-        lines.append(f"the licence in it is refused: {printable(licence['refused']['detail'])}")
-        lines.append(f"    fix: {printable(licence['refused']['hint'])}")
-    elif licence is not None:
+    licence, card = found["licence"], found["rate_card"]
+    for name, one in (("licence", licence), ("rate card", card)):
+        if one is not None and one["refused"]:
+            lines.append(f"the {name} in it is refused: {printable(one['refused']['detail'])}")
+            lines.append(f"    fix: {printable(one['refused']['hint'])}")
+    if card is not None and not card["refused"]:
+        until = f", until {card['valid_until'][:10]}" if card["valid_until"] else ""
+        since = f"{card['valid_from'][:10]} and after"
+        lines.append(f"rate card {card['card_id']} came along, for {since}{until}")
+    if licence is not None and not licence["refused"]:
         title = "the licence in it would change:" if check else "the licence in it is installed; changed:"
         lines += [title, change_text(licence)]
     return "\n".join(lines)

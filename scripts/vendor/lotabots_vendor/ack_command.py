@@ -17,21 +17,22 @@ from lotabotsd.licence.document import open_licence
 from lotabotsd.licence.keyring import Keyring, Use
 from lotabotsd.usage.acknowledgement import Acknowledgement, open_acknowledgement, read_acknowledgement
 
-from .answers import acknowledgement_body
-from .authority import Authority, development_authority, newest_keyring
+from .answers import Included, acknowledgement_body
+from .authority import Authority, development_authority, existing, newest_keyring
+from .card_file import signed_card
 from .desk import Desk, pairs
 from .history import Reported, Verdict
 from .licence_command import (
     authority_of,
     development_option,
     directory_option,
-    existing,
+    issuing_key_option,
     one_of_both,
     spelled,
 )
+from .passphrase import Passphrases, passphrase_option
 from .records import Records
 from .report_command import MAX_REPORT_BYTES, remember
-from .root_command import passphrase_file
 
 _REPORT_ID = re.compile(r"[0-9a-f]{8,64}")
 
@@ -44,9 +45,16 @@ def ack() -> None:
 @ack.command("issue")
 @directory_option
 @development_option
-@passphrase_file
+@passphrase_option
+@issuing_key_option
 @click.argument("report", metavar="FILE.zip|REPORT-ID")
 @click.option("--licence", type=click.Path(path_type=Path), help="A renewed licence to go with it.")
+@click.option(
+    "--rate-card",
+    "card_file",
+    type=click.Path(path_type=Path),
+    help="A signed rate card to go with it, for the months that it says.",
+)
 @click.option("--accept", is_flag=True, help="Accept it although verifying it found errors.")
 @click.option("--reject", multiple=True, metavar="REASON", help="Reject it for this reason (repeatable).")
 @click.option(
@@ -59,9 +67,11 @@ def issue(
     /,
     directory: Path | None,
     development: bool,
-    passphrase_file: Path | None,
+    passphrases: Passphrases,
+    issuing_key: str | None,
     report: str,
     licence: Path | None,
+    card_file: Path | None,
     accept: bool,
     reject: tuple[str, ...],
     form: str,
@@ -76,12 +86,17 @@ def issue(
         raise LotaBotsError(Code.USAGE, "--accept or --reject?", hint="give one of the two")
     if output is not None and output.exists():
         raise LotaBotsError(Code.ALREADY_EXISTS, str(output), hint="choose another --output")
-    authority = authority_of(directory, development, passphrase_file)
-    renewed = _renewed(licence, authority.keyring)
+    authority = authority_of(
+        directory, development, passphrases, issuing_key, Use.ACKNOWLEDGEMENT, desk.now()
+    )
+    included = Included(
+        _renewed(licence, authority.keyring),
+        signed_card(card_file, authority.keyring) if card_file else None,
+    )
     records = Records(directory if directory is None or development else existing(directory))
     try:
         reported, verdict = _verified(desk, records, report, on_the_spot=directory is None)
-        envelope, before = _issued(desk, records, authority, reported, verdict, renewed, accept, reject)
+        envelope, before = _issued(desk, records, authority, reported, verdict, included, accept, reject)
     finally:
         records.close()
     text = spelled(parse_envelope(envelope), form)
@@ -157,7 +172,7 @@ def _issued(
     authority: Authority,
     reported: Reported,
     verdict: Verdict,
-    renewed: bytes | None,
+    included: Included,
     accept: bool,
     reject: tuple[str, ...],
 ) -> tuple[bytes, bool]:
@@ -169,10 +184,10 @@ def _issued(
     with records.writing():
         issued = records.acknowledgement(reported.report_hash)
         if issued is not None:
-            _refuse_another(issued, renewed, reject)
+            _refuse_another(issued, included, reject)
             return issued, True
         body = acknowledgement_body(
-            reported, verdict, issued_at=desk.now(), licence=renewed, accept=accept, reject=reject
+            reported, verdict, issued_at=desk.now(), included=included, accept=accept, reject=reject
         )
         envelope = authority.sign_acknowledgement(body, desk.now()).to_json()
         said = read_acknowledgement(body)
@@ -180,10 +195,16 @@ def _issued(
     return envelope, False
 
 
-def _refuse_another(issued: bytes, renewed: bytes | None, reject: tuple[str, ...]) -> None:
+def _refuse_another(issued: bytes, included: Included, reject: tuple[str, ...]) -> None:
     """Raises CONFLICT when what was issued before is not what is asked for now."""
     said = read_acknowledgement(parse_envelope(issued).body)
-    if renewed is not None and renewed != said.licence:
+    if included.rate_card is not None and included.rate_card != said.rate_card:
+        raise LotaBotsError(
+            Code.CONFLICT,
+            "the report was acknowledged without this rate card",
+            hint="send it with the next acknowledgement, or in a licence",
+        )
+    if included.licence is not None and included.licence != said.licence:
         raise LotaBotsError(
             Code.CONFLICT,
             "the report was acknowledged without this licence",
@@ -205,6 +226,7 @@ def _entries(said: Acknowledgement) -> list[tuple[str, object]]:
         ("period", f"{value['from']} until {value['until']}"),
         ("issued", value["issued_at"]),
         ("licence", "included" if said.licence else "none included"),
+        ("rate card", "included" if said.rate_card else "none included"),
         *(("reason", reason) for reason in said.reasons),
     ]
 

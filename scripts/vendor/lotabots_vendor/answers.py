@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 
 from lotabotsd.foundation.clock import NANOSECONDS, to_ns
@@ -18,12 +19,23 @@ from lotabotsd.usage.acknowledgement import (
 from .history import Finding, Reported, Verdict
 
 
+@dataclass(frozen=True, slots=True)
+class Included:
+    """Signed documents that travel with an acknowledgement: the JSON of each one's envelope."""
+
+    licence: bytes | None = None
+    rate_card: bytes | None = None
+
+
+NOTHING = Included()
+
+
 def acknowledgement_body(
     reported: Reported,
     verdict: Verdict,
     *,
     issued_at: datetime,
-    licence: bytes | None = None,
+    included: Included = NOTHING,
     accept: bool = False,
     reject: tuple[str, ...] = (),
 ) -> bytes:
@@ -44,7 +56,8 @@ def acknowledgement_body(
             verdict=said,
             reasons=reasons,
             issued_at=to_ns(issued_at) // NANOSECONDS,
-            licence=licence,
+            licence=included.licence,
+            rate_card=included.rate_card,
         )
     )
     try:

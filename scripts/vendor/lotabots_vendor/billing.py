@@ -11,9 +11,10 @@ from lotabotsd.foundation.clock import NANOSECONDS, from_ns, month_window, rfc33
 from lotabotsd.foundation.envelope import parse_envelope
 from lotabotsd.foundation.errors import Code, LotaBotsError
 from lotabotsd.licence.claims import Licence, parse_licence
+from lotabotsd.usage.acknowledgement import read_acknowledgement
 from lotabotsd.usage.bill_lines import Line, corrections, month_span, month_text
 from lotabotsd.usage.rate_card import parse_rate_card
-from lotabotsd.usage.rating import Plan, covered, rate_month
+from lotabotsd.usage.rating import Plan, choose_card, covered, rate_month
 from lotabotsd.usage.report_facts import ReportFacts
 
 from .billing_books import Books, RatedReport, Terms
@@ -56,9 +57,17 @@ def months_of(report: RatedReport) -> set[int]:
     return months
 
 
+def newest_for(known: Sequence[RatedReport], month: int) -> RatedReport:
+    """The report that a month's licence and customer are taken from: the newest one that reaches into it.
+
+    `known` are all of an appliance, the oldest first, and at least one: use may come for a month too late.
+    """
+    return ([report for report in known if month in months_of(report)] or list(known))[-1]
+
+
 def terms_of(licence: Licence, card: bytes | None) -> Terms:
     """What a licence says of its bills; `card` in the place of its own. Raises NOT_FOUND without any card."""
-    body = card or licence.rate_card
+    body = card if card is not None else licence.rate_card
     if body is None:
         raise LotaBotsError(
             Code.NOT_FOUND,
@@ -66,6 +75,19 @@ def terms_of(licence: Licence, card: bytes | None) -> Terms:
             hint="give one: --card FILE",
         )
     return Terms(body, Plan(licence.tier.value, licence.terms.inferences_included))
+
+
+def card_of(records: Records, appliance: str, licence: Licence, month: int) -> bytes | None:
+    """The body of the card that an appliance's month is rated with: one sent to it, or its licence's own.
+
+    Sent ones were signed here, so they are not verified. Raises RATE_CARD_INVALID.
+    """
+    said = [
+        read_acknowledgement(parse_envelope(envelope).body)
+        for envelope in records.acknowledgements(appliance)
+    ]
+    sent = [canonical_card(parse_envelope(a.rate_card).body) for a in said if a.rate_card is not None]
+    return choose_card(sent, licence.rate_card, month)
 
 
 class Biller:
@@ -97,7 +119,7 @@ class Biller:
                 since, until_text = (rfc3339(from_ns(second * NANOSECONDS)) for second in hole)
                 note = f"not billed yet: nothing is reported from {since} until {until_text}"
                 return Billed(appliance, month, (), 0, note=note)
-            terms = self._new_terms(month, known)
+            terms = self._new_terms(appliance, month, known)
             card = parse_rate_card(terms.card)
             if not covered(card, month):
                 return Billed(
@@ -120,14 +142,20 @@ class Biller:
         usage = self._books.usage(appliance, month)
         return rate_month(usage, parse_rate_card(terms.card), terms.plan, month, appliance)
 
-    def _new_terms(self, month: int, known: Sequence[RatedReport]) -> Terms:
-        """Those of the licence in the newest report that reaches into the month."""
-        touching = [report for report in known if month in months_of(report)] or list(known)
-        licence_id = touching[-1].licence_id
+    def _new_terms(self, appliance: str, month: int, known: Sequence[RatedReport]) -> Terms:
+        """Those of the licence in the newest report that reaches into the month.
+
+        Its card gives way to a newer one that was sent with an acknowledgement, as on the appliance.
+        """
+        licence_id = newest_for(known, month).licence_id
         envelope = self._records.licence(licence_id)
         if envelope is None:
             raise LotaBotsError(Code.NOT_FOUND, f"{licence_id} was not issued here")
-        return terms_of(parse_licence(parse_envelope(envelope).body), self._card)
+        licence = parse_licence(parse_envelope(envelope).body)
+        card = self._card
+        if card is None:
+            card = card_of(self._records, appliance, licence, month)
+        return terms_of(licence, card)
 
     def _refuse_left_out(self, appliance: str, month: int, known: Sequence[RatedReport]) -> None:
         rated = {report.report_hash for report in known}

@@ -174,6 +174,20 @@ class Books:
         ).fetchall()
         return [parse_line(data) for (data,) in found]
 
+    def appliances(self) -> list[str]:
+        """Every appliance of which a report was taken in."""
+        query = "SELECT DISTINCT appliance FROM reports ORDER BY appliance"
+        return [str(appliance) for (appliance,) in self._db.conn.execute(query).fetchall()]
+
+    def lines_billed_in(self, appliance: str, billing_month: str) -> list[Line]:
+        """Every line that is billed in a month (`2026-11`), corrections of others too, in their order."""
+        found = self._db.conn.execute(
+            "SELECT line FROM lines WHERE appliance = ?"
+            " AND json_extract(CAST(line AS TEXT), '$.billing_month') = ? ORDER BY month, position",
+            (appliance, billing_month),
+        ).fetchall()
+        return [parse_line(data) for (data,) in found]
+
     def add_lines(self, month: int, lines: Sequence[Line]) -> None:
         """Remember lines as billed."""
         self._db.conn.executemany(

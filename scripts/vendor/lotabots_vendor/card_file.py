@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 
 from lotabotsd.foundation.canonical import canonical_json, strict_json
-from lotabotsd.foundation.envelope import PayloadType, parse_envelope, verify
+from lotabotsd.foundation.envelope import PayloadType, parse_envelope
 from lotabotsd.foundation.errors import Code, LotaBotsError
 from lotabotsd.foundation.files import read_bounded
 from lotabotsd.licence.claims import MAX_RATE_CARD_BYTES
 from lotabotsd.licence.keyring import Keyring, Use
+from lotabotsd.usage import rate_card
 from lotabotsd.usage.rate_card import RateCard, parse_rate_card
 
 _MAX_FILE_BYTES = 1024 * 1024
@@ -36,9 +37,13 @@ def open_rate_card(file: Path, keyring: Keyring) -> tuple[RateCard, bytes]:
     The key need not be valid today: a card outlives it, as a licence does; a revoked one counts for nothing.
     Raises what is wrong with the file, SIGNER_UNKNOWN, SIGNATURE_INVALID, RATE_CARD_INVALID.
     """
-    envelope = parse_envelope(read_bounded(file, _MAX_FILE_BYTES))
-    body = verify(envelope, PayloadType.RATE_CARD, keyring.trusted_keys(Use.RATE_CARD))
-    return parse_rate_card(body), body
+    return rate_card.open_rate_card(read_bounded(file, _MAX_FILE_BYTES), keyring.trusted_keys(Use.RATE_CARD))
+
+
+def signed_card(file: Path, keyring: Keyring) -> bytes:
+    """The same as the JSON of its envelope. Raises as `open_rate_card`."""
+    open_rate_card(file, keyring)
+    return parse_envelope(read_bounded(file, _MAX_FILE_BYTES)).to_json()
 
 
 def _is_plain(data: bytes) -> bool:

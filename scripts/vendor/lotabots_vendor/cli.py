@@ -15,7 +15,9 @@ from lotabotsd.foundation.errors import Code, Exit, LotaBotsError
 
 from . import __version__
 from .ack_command import ack
+from .customer_command import customer
 from .desk import Desk
+from .invoice_command import invoice
 from .keyring_command import keyring
 from .licence_command import licence
 from .rate_card_command import rate_card
@@ -24,6 +26,7 @@ from .report_command import report
 from .request_command import request
 from .revoke_command import revocations, revoke
 from .root_command import root
+from .seat_command import seat
 
 PROGRAM = "lotabots-vendor"
 
@@ -33,11 +36,14 @@ PROGRAM = "lotabots-vendor"
 @click.version_option(__version__, prog_name=PROGRAM)
 @click.pass_context
 def vendor(context: click.Context, as_json: bool) -> None:
-    """The vendor's side of LotaBots: roots, keyrings, licences, usage reports, acknowledgements, bills."""
+    """The vendor's side of LotaBots: keys, licences, customers, usage reports, acknowledgements, bills."""
     context.obj = Desk(context.obj, as_json)
 
 
-for _command in (root, keyring, licence, request, rate_card, report, ack, rate):
+_COMMANDS = (
+    root, keyring, licence, request, customer, seat, rate_card, report, ack, rate, invoice,
+)  # fmt: skip
+for _command in _COMMANDS:
     vendor.add_command(_command)
 for _command in (revoke, revocations):
     licence.add_command(_command)

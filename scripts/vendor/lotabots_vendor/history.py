@@ -1,4 +1,7 @@
-"""Judge a report against those that came before it: gaps, forks, rewinds, swapped keys, licences. Pure."""
+"""Judge a report against the others of its appliance: gaps, overlaps, forks, rewinds, keys, licences. Pure.
+
+What is the same report again is not judged here: it is known by its hash and gets its first answer.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,8 @@ from lotabotsd.foundation.clock import NANOSECONDS, from_ns, rfc3339
 
 
 @dataclass(frozen=True, slots=True)
-class Reported:
-    """What is remembered of a verified report; moments are Unix seconds, periods half-open."""
+class Head:
+    """Where a verified report begins and ends; moments in Unix seconds, periods half-open, rows inclusive."""
 
     report_hash: str
     appliance_id: str
@@ -23,6 +26,12 @@ class Reported:
     last: int
     period_from: int
     period_until: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reported(Head):
+    """What is remembered of a verified report."""
+
     licence_id: str  # empty: none
     customer: str
     tier: str
@@ -60,7 +69,7 @@ class Issued:
 
 
 def judge(
-    reported: Reported, before: Sequence[Reported], issued: Issued | None, own: Sequence[Finding]
+    reported: Reported, before: Sequence[Head], issued: Issued | None, own: Sequence[Finding]
 ) -> Verdict:
     """The verdict on a genuine report; `own` are the findings that its file alone gave.
 
@@ -88,41 +97,104 @@ def _reason(reported: Reported, issued: Issued | None, findings: Sequence[Findin
     return f"a person must decide first: {', '.join(errors)}" if errors else ""
 
 
-def _chain(reported: Reported, before: Sequence[Reported]) -> list[Finding]:
+def _chain(reported: Head, before: Sequence[Head]) -> list[Finding]:
     """How the report fits to the others of its appliance."""
     found: list[Finding] = []
     if any(other.key_id != reported.key_id for other in before):
         found.append(
             _finding("key_changed", "error", "earlier reports of this appliance have another key", reported)
         )
-    twins = [
-        other
-        for other in before
-        if other.previous_report_hash == reported.previous_report_hash or other.sequence == reported.sequence
-    ]
-    if twins:
-        detail = f"report {twins[0].report_hash[:16]} follows the same report: a cloned or restored machine"
+    forks = [other for other in before if forked(reported, other)]
+    if forks:
+        how = _forked_how(reported, forks[0])
+        detail = f"report {forks[0].report_hash[:16]} {how}: a cloned or restored machine"
         found.append(_finding("forked", "error", detail, reported))
-    previous = [other for other in before if other.report_hash == reported.previous_report_hash]
-    if previous:
-        found.extend(_follows(reported, previous[0]))
-    elif reported.previous_report_hash is not None and not twins:
+    neighbours = [(other, reported) for other in before if other.report_hash == reported.previous_report_hash]
+    if not neighbours and reported.previous_report_hash is not None and not forks:
         found.append(_gap(reported, before))
+    # A report that was missing may come after the one that follows it.
+    neighbours += [
+        (reported, other) for other in before if other.previous_report_hash == reported.report_hash
+    ]
+    for earlier, later in neighbours:
+        found.extend(_follows(earlier, later, reported))
+    told = [*forks, *(one for pair in neighbours for one in pair if rewound(*pair))]
+    found.extend(_overlap(reported, [other for other in before if other not in told]))
     return found
 
 
-def _follows(reported: Reported, previous: Reported) -> list[Finding]:
-    """What is wrong between a report and the one that it names as the one before."""
-    fits = (
-        reported.sequence == previous.sequence + 1
-        and reported.first == previous.last + 1
-        and reported.previous_head == previous.head
+def forked(one: Head, other: Head) -> bool:
+    """Whether two reports of an appliance cannot both belong to one history."""
+    if one.sequence == other.sequence or one.previous_report_hash == other.previous_report_hash:
+        return True
+    earlier, later = sorted((one, other), key=lambda head: head.sequence)
+    return later.sequence == earlier.sequence + 1 and later.previous_report_hash != earlier.report_hash
+
+
+def rewound(earlier: Head, later: Head) -> bool:
+    """Whether a report does not go on where the one that it names as the one before ended."""
+    return not (
+        later.sequence == earlier.sequence + 1
+        and later.first == earlier.last + 1
+        and later.previous_head == earlier.head
     )
-    detail = f"it does not go on where report {previous.sequence} ended: the ledger was rewound or replaced"
-    return [] if fits else [_finding("rewound", "error", detail, reported)]
 
 
-def _gap(reported: Reported, before: Sequence[Reported]) -> Finding:
+def overlap(one: Head, other: Head) -> tuple[int, int] | None:
+    """The time that two reports both are about, half-open; where they share rows only, that of `one`."""
+    since, until = max(one.period_from, other.period_from), min(one.period_until, other.period_until)
+    if since < until:
+        return since, until
+    return (
+        (one.period_from, one.period_until)
+        if max(one.first, other.first) <= min(one.last, other.last)
+        else None
+    )
+
+
+def _forked_how(reported: Head, other: Head) -> str:
+    """What the other one does that it cannot do beside this one."""
+    if reported.previous_report_hash == other.previous_report_hash:
+        return "follows the same report"
+    if reported.sequence == other.sequence:
+        return "has the same number"
+    return (
+        "is the next one and follows another"
+        if other.sequence > reported.sequence
+        else "is the one before and is not named"
+    )
+
+
+def _overlap(reported: Head, others: Sequence[Head]) -> list[Finding]:
+    """One finding for all reports whose time or rows this one shares."""
+    shared = [(other, span) for other in others if (span := overlap(reported, other)) is not None]
+    if not shared:
+        return []
+    more = f" and {len(shared) - 1} more" if len(shared) > 1 else ""
+    detail = f"report {shared[0][0].sequence}{more} is about the same time or rows: it would be billed twice"
+    since, until = min(span[0] for _, span in shared), max(span[1] for _, span in shared)
+    return [Finding("overlap", "error", detail, _moment(since), _moment(until))]
+
+
+def _follows(earlier: Head, later: Head, reported: Head) -> list[Finding]:
+    """What is wrong between a report and the one that names it as the one before."""
+    if rewound(earlier, later):
+        detail = (
+            f"it does not go on where report {earlier.sequence} ended: the ledger was rewound or replaced"
+        )
+        if reported is earlier:
+            detail = (
+                f"report {later.sequence} does not go on where it ended: the ledger was rewound or replaced"
+            )
+        return [_finding("rewound", "error", detail, reported)]
+    if later.period_from > earlier.period_until:
+        detail = f"nothing is recorded between report {earlier.sequence} and report {later.sequence}"
+        since, until = _moment(earlier.period_until), _moment(later.period_from)
+        return [Finding("time_missing", "warning", detail, since, until)]
+    return []
+
+
+def _gap(reported: Head, before: Sequence[Head]) -> Finding:
     earlier = [other for other in before if other.sequence < reported.sequence]
     last = max(earlier, key=lambda other: other.sequence, default=None)
     since = last.period_until if last else 0
@@ -155,7 +227,7 @@ def _licence(reported: Reported, issued: Issued | None) -> list[Finding]:
     return []
 
 
-def _finding(code: str, severity: str, detail: str, reported: Reported) -> Finding:
+def _finding(code: str, severity: str, detail: str, reported: Head) -> Finding:
     return Finding(code, severity, detail, _moment(reported.period_from), _moment(reported.period_until))
 
 

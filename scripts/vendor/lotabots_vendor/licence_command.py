@@ -14,6 +14,7 @@ from lotabotsd.foundation.envelope import MAX_ENVELOPE_BYTES, Envelope, armour, 
 from lotabotsd.foundation.errors import Code, LotaBotsError
 from lotabotsd.foundation.files import read_bounded, write_atomically
 from lotabotsd.foundation.identifiers import new_id
+from lotabotsd.licence.activation import ActivationRequest
 from lotabotsd.licence.claims import (
     COMPONENT_DIGITS,
     Fingerprint,
@@ -25,15 +26,16 @@ from lotabotsd.licence.claims import (
     to_claims,
 )
 from lotabotsd.licence.document import open_licence
+from lotabotsd.licence.keyring import Use
 from lotabotsd.usage.rate_card import parse_rate_card
 
-from .authority import Authority, development_authority, newest_keyring, open_authority
+from .authority import Authority, development_authority, existing, newest_keyring, open_authority
 from .card_file import read_rate_card
+from .customers import admit
 from .desk import Desk, pairs
-from .passphrase import read_passphrase
-from .records import Records
+from .passphrase import Passphrases, passphrase_option
+from .records import Records, Seat
 from .request_command import bound_to, read_request
-from .root_command import passphrase_file
 from .statements import Order, licence_body
 
 directory_option = click.option(
@@ -41,6 +43,11 @@ directory_option = click.option(
 )
 development_option = click.option(
     "--development", is_flag=True, help="Use the published development keys; worth nothing in production."
+)
+issuing_key_option = click.option(
+    "--issuing-key",
+    metavar="URI",
+    help="The key that signs, file:PATH.  [default: the newest in DIR/issuing that may]",
 )
 
 
@@ -52,9 +59,13 @@ def licence() -> None:
 @licence.command("issue")
 @directory_option
 @development_option
-@passphrase_file
+@passphrase_option
+@issuing_key_option
 @click.option("--tier", type=click.Choice([t.value for t in Tier]), required=True)
 @click.option("--customer", required=True, help="Whom it is for, as the bill says.")
+@click.option(
+    "--new-customer", is_flag=True, help="Another customer although the name is known in another spelling."
+)
 @click.option("--kind", type=click.Choice([k.value for k in Kind]), help="[default: paid, or development]")
 @click.option(
     "--days", type=click.IntRange(1, 3660), default=365, show_default=True, help="How long it lasts."
@@ -104,15 +115,17 @@ def issue(
     /,
     directory: Path | None,
     development: bool,
-    passphrase_file: Path | None,
+    passphrases: Passphrases,
+    issuing_key: str | None,
+    new_customer: bool,
     form: str,
     output: Path | None,
     request_file: Path | None,
     **asked: Any,
 ) -> None:
     """Issue a licence: the tier's values, with those given here in their place."""
-    authority = authority_of(directory, development, passphrase_file)
     now = desk.now()
+    authority = authority_of(directory, development, passphrases, issuing_key, Use.LICENCE, now)
     order = _with_card(
         _order(asked, now, Kind.DEVELOPMENT if authority.development else Kind.PAID), asked["rate_card"]
     )
@@ -125,12 +138,16 @@ def issue(
     # Without a directory nothing is counted: milliseconds keep development licences in their order.
     at_least = desk.clock.wall_ns() // 1_000_000 if authority.development else 1
     with records.writing():
+        admit(order.customer, records.customers(), as_new=new_customer)
         # Above what the appliance has seen, also where these records are an older copy.
         seen = request.sequence if request is not None else 0
         sequence = records.next_sequence(max(at_least, seen + 1))
         body = licence_body(order, licence_id=new_id("lic"), sequence=sequence, issued_at=now)
         envelope = authority.sign_licence(body, now)
+        records.add_customer(order.customer, now)
         records.add_licence(parse_licence(body), envelope.to_json())
+        if request is not None:
+            records.add_seat(_seat(request, parse_licence(body).licence_id, desk.clock.wall_ns()))
         text = spelled(envelope, form)
         if output is not None:
             write_atomically(output, text.encode(), mode=0o640)
@@ -185,28 +202,35 @@ def list_issued(desk: Desk, directory: Path | None) -> None:
     desk.answer(found, lines or ["no licence was issued yet"])
 
 
+def _seat(request: ActivationRequest, licence_id: str, since_ns: int) -> Seat:
+    """The seat of an appliance that asked for a licence; its reports come later."""
+    return Seat(request.appliance_id, since_ns, request.key_id, licence_id, request.components)
+
+
 def issued_claims(records: Records, licence_id: str) -> dict[str, Any] | None:
     """The claims of a licence in the vendor's own books."""
     envelope = records.licence(licence_id)
     return to_claims(parse_licence(parse_envelope(envelope).body)) if envelope else None
 
 
-def authority_of(directory: Path | None, development: bool, passphrase: Path | None) -> Authority:
-    """Whose keys sign. Raises USAGE when that is not said, and what opening them raises."""
+def authority_of(
+    directory: Path | None,
+    development: bool,
+    passphrases: Passphrases,
+    issuing_key: str | None,
+    use: Use,
+    at: datetime,
+) -> Authority:
+    """Whose keys sign this kind of document. Raises USAGE when that is not said, and as `open_authority`."""
     if development:
+        if issuing_key is not None:
+            raise LotaBotsError(
+                Code.USAGE, "--development has a key of its own", hint="leave --issuing-key out"
+            )
         return development_authority()
     if directory is None:
         raise one_of_both()
-    return open_authority(existing(directory), read_passphrase(passphrase))
-
-
-def existing(directory: Path) -> Path:
-    """The directory, when `root init` made it. Raises NOT_FOUND."""
-    if not (directory / "anchors").is_dir():
-        raise LotaBotsError(
-            Code.NOT_FOUND, f"{directory} is no vendor directory", hint="make one: lotabots-vendor root init"
-        )
-    return directory
+    return open_authority(existing(directory), use, at, passphrases.to_open, issuing_key)
 
 
 def one_of_both() -> LotaBotsError:

@@ -11,14 +11,21 @@ from lotabotsd.foundation.clock import rfc3339
 from lotabotsd.foundation.envelope import armour
 from lotabotsd.foundation.errors import Code, LotaBotsError
 from lotabotsd.foundation.files import write_atomically
+from lotabotsd.licence.keyring import Use
 from lotabotsd.usage.bill_lines import plain
 from lotabotsd.usage.rate_card import Basis, Component, RateCard, parse_rate_card
 
-from .authority import development_authority, newest_keyring
+from .authority import development_authority, existing, newest_keyring
 from .card_file import open_rate_card, read_rate_card
 from .desk import Desk, pairs
-from .licence_command import authority_of, development_option, directory_option, existing, one_of_both
-from .root_command import passphrase_file
+from .licence_command import (
+    authority_of,
+    development_option,
+    directory_option,
+    issuing_key_option,
+    one_of_both,
+)
+from .passphrase import Passphrases, passphrase_option
 
 
 @click.group("rate-card")
@@ -29,7 +36,8 @@ def rate_card() -> None:
 @rate_card.command("sign")
 @directory_option
 @development_option
-@passphrase_file
+@passphrase_option
+@issuing_key_option
 @click.option("--output", type=click.Path(path_type=Path), help="New file.  [default: standard output]")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.pass_obj
@@ -37,7 +45,8 @@ def sign(
     desk: Desk,
     directory: Path | None,
     development: bool,
-    passphrase_file: Path | None,
+    passphrases: Passphrases,
+    issuing_key: str | None,
     output: Path | None,
     file: Path,
 ) -> None:
@@ -45,7 +54,7 @@ def sign(
     body = read_rate_card(file)
     if output is not None and output.exists():
         raise LotaBotsError(Code.ALREADY_EXISTS, str(output), hint="choose another --output")
-    authority = authority_of(directory, development, passphrase_file)
+    authority = authority_of(directory, development, passphrases, issuing_key, Use.RATE_CARD, desk.now())
     text = armour(authority.sign_rate_card(body, desk.now()))
     card = parse_rate_card(body)
     if output is None:

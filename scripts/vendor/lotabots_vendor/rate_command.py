@@ -15,16 +15,17 @@ from lotabotsd.foundation.errors import Code, LotaBotsError
 from lotabotsd.foundation.files import read_bounded, write_atomically
 from lotabotsd.licence.document import open_licence
 from lotabotsd.usage.bill_export import Account, Form, export
-from lotabotsd.usage.bill_lines import Line, line_value, month_text, parse_month, plain, total_of
+from lotabotsd.usage.bill_lines import Line, line_value, month_text, parse_month
 from lotabotsd.usage.rate_card import parse_rate_card
 from lotabotsd.usage.rating import covered, rate_month, usage_by_month
 
-from .authority import MAX_DOCUMENT_BYTES, development_authority, newest_keyring
+from .authority import MAX_DOCUMENT_BYTES, development_authority, existing, newest_keyring
 from .billing import Billed, Biller, canonical_card, months_of, notes, rated_report, terms_of
 from .billing_books import Books
 from .card_file import open_rate_card
 from .desk import Desk
-from .licence_command import development_option, directory_option, existing, one_of_both
+from .invoice import totals
+from .licence_command import development_option, directory_option, one_of_both
 from .records import Records
 from .report_command import MAX_REPORT_BYTES
 
@@ -186,7 +187,7 @@ def _refuse_unverified(records: Records, reports: Sequence[ReportFacts]) -> None
 
 def _written(lines: Sequence[Line], form: str, reports: Sequence[ReportFacts]) -> bytes:
     if form == JSON:
-        value = {"totals": _totals(lines), "lines": [line_value(line) for line in lines]}
+        value = {"totals": totals(lines), "lines": [line_value(line) for line in lines]}
         return json.dumps(value, indent=2, ensure_ascii=False).encode() + b"\n"
     accounts: dict[str, Account] = {}
     for facts in sorted(reports, key=lambda facts: facts.sequence):
@@ -196,12 +197,6 @@ def _written(lines: Sequence[Line], form: str, reports: Sequence[ReportFacts]) -
     return export(lines, Form(form), accounts)
 
 
-def _totals(lines: Sequence[Line]) -> dict[str, str]:
-    """By currency."""
-    currencies = sorted({line.currency for line in lines})
-    return {c: plain(total_of(line for line in lines if line.currency == c)) for c in currencies}
-
-
 def _summary(lines: Sequence[Line], new: int) -> str:
-    totals = ", ".join(f"{amount} {currency}" for currency, amount in _totals(lines).items())
-    return f"{len(lines)} lines, {new} of them new; total {totals or Decimal(0)}"
+    sums = ", ".join(f"{amount} {currency}" for currency, amount in totals(lines).items())
+    return f"{len(lines)} lines, {new} of them new; total {sums or Decimal(0)}"

@@ -1,10 +1,15 @@
-"""What the vendor remembers: licences issued and usage reports verified, in one SQLite file per directory."""
+"""What the vendor remembers, in one SQLite file per directory: customers, licences, seats, reports, heads.
+
+A seat is one appliance. It begins with the first thing that is known of it, as its first verified report.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
 from pathlib import Path
 from sqlite3 import Connection
 from typing import TYPE_CHECKING
@@ -14,7 +19,7 @@ from lotabotsd.foundation.database import open_database, transaction
 from lotabotsd.licence.claims import Licence
 from lotabotsd.licence.revocations import Revoked
 
-from .history import Finding, Reported, Verdict
+from .history import Finding, Head, Reported, Verdict
 
 if TYPE_CHECKING:
     import sqlite_utils
@@ -60,7 +65,70 @@ MIGRATIONS = [
         envelope BLOB NOT NULL
     ) STRICT;
     """,
+    """
+    CREATE TABLE customers (
+        name TEXT PRIMARY KEY,                 -- as the licences say it
+        since TEXT NOT NULL
+    ) STRICT;
+    INSERT INTO customers SELECT customer, min(issued_at) FROM licences GROUP BY customer;
+    CREATE TABLE seats (
+        appliance_id TEXT PRIMARY KEY,
+        key_id TEXT,                           -- of its first report; null until then
+        licence_id TEXT,                       -- issued here, named by its newest report
+        fingerprint TEXT,                      -- JSON: component name to hex digits; null: not known
+        since_ns INTEGER NOT NULL
+    ) STRICT;
+    INSERT INTO seats
+    SELECT
+        appliance_id,
+        (
+            SELECT json_extract(reported, '$.key_id') FROM reports AS earliest
+            WHERE earliest.appliance_id = reports.appliance_id ORDER BY verified_at_ns LIMIT 1
+        ),
+        (
+            SELECT licences.licence_id FROM reports AS latest
+            JOIN licences ON licences.licence_id = json_extract(latest.reported, '$.licence_id')
+            WHERE latest.appliance_id = reports.appliance_id
+            ORDER BY json_extract(latest.reported, '$.sequence') DESC LIMIT 1
+        ),
+        NULL,
+        min(verified_at_ns)
+    FROM reports GROUP BY appliance_id;
+    CREATE TABLE heads (                       -- where each verified report begins and ends
+        report_hash TEXT PRIMARY KEY REFERENCES reports (report_hash),
+        appliance_id TEXT NOT NULL REFERENCES seats (appliance_id),
+        key_id TEXT NOT NULL,
+        sequence INTEGER NOT NULL,
+        previous_report_hash TEXT,
+        previous_head TEXT NOT NULL,
+        head TEXT NOT NULL,
+        first_row INTEGER NOT NULL,            -- inclusive, both
+        last_row INTEGER NOT NULL,
+        period_from INTEGER NOT NULL,          -- Unix seconds, half-open
+        period_until INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX heads_of_a_seat ON heads (appliance_id, sequence);
+    INSERT INTO heads
+    SELECT
+        report_hash, appliance_id,
+        json_extract(reported, '$.key_id'), json_extract(reported, '$.sequence'),
+        json_extract(reported, '$.previous_report_hash'), json_extract(reported, '$.previous_head'),
+        json_extract(reported, '$.head'), json_extract(reported, '$.first'), json_extract(reported, '$.last'),
+        json_extract(reported, '$.period_from'), json_extract(reported, '$.period_until')
+    FROM reports;
+    """,
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """One appliance, as far as it is known."""
+
+    appliance_id: str
+    since_ns: int  # nanoseconds since 1970
+    key_id: str | None = None
+    licence_id: str | None = None  # one that was issued here
+    fingerprint: Mapping[str, str] | None = None  # component name to hex digits
 
 
 class Records:
@@ -139,10 +207,63 @@ class Records:
         ).fetchone()
         return (int(row[0]), bytes(row[1])) if row else None
 
+    def customers(self) -> list[str]:
+        """The name of every customer, sorted."""
+        return [
+            str(row[0]) for row in self._db.execute("SELECT name FROM customers ORDER BY name").fetchall()
+        ]
+
+    def add_customer(self, name: str, since: datetime) -> None:
+        """Remember a customer; one that is known stays as it is."""
+        self._db.execute(
+            "INSERT INTO customers (name, since) VALUES (?, ?) ON CONFLICT DO NOTHING",
+            [name, since.isoformat()],
+        )
+
+    def seats(self) -> list[Seat]:
+        """Every seat, by appliance."""
+        rows = self._db.execute(
+            "SELECT appliance_id, since_ns, key_id, licence_id, fingerprint FROM seats ORDER BY appliance_id"
+        ).fetchall()
+        return [
+            Seat(appliance, since, key, licence, json.loads(components) if components else None)
+            for appliance, since, key, licence, components in rows
+        ]
+
+    def add_seat(self, seat: Seat) -> None:
+        """Remember a seat, or what is new of one: its beginning and its first key stay."""
+        self._db.execute(
+            "INSERT INTO seats (appliance_id, since_ns, key_id, licence_id, fingerprint)"
+            " VALUES (?, ?, ?, ?, ?)"
+            " ON CONFLICT (appliance_id) DO UPDATE SET"
+            " key_id = coalesce(key_id, excluded.key_id),"
+            " licence_id = coalesce(excluded.licence_id, licence_id),"
+            " fingerprint = coalesce(excluded.fingerprint, fingerprint)",
+            [
+                seat.appliance_id,
+                seat.since_ns,
+                seat.key_id,
+                seat.licence_id,
+                json.dumps(dict(seat.fingerprint), sort_keys=True) if seat.fingerprint is not None else None,
+            ],
+        )
+
+    def heads(self, appliance_id: str) -> list[Head]:
+        """Where the verified reports of a seat begin and end, by number."""
+        rows = self._db.execute(
+            "SELECT * FROM heads WHERE appliance_id = ? ORDER BY sequence, report_hash", [appliance_id]
+        ).fetchall()
+        return [Head(*row) for row in rows]
+
     def reports(self, appliance_id: str) -> list[Reported]:
         """Every report of an appliance that was verified before."""
         rows = self._db.execute("SELECT reported FROM reports WHERE appliance_id = ?", [appliance_id])
         return [Reported(**json.loads(row[0])) for row in rows.fetchall()]
+
+    def reported_under(self, licence_id: str) -> bool:
+        """Whether any verified report names this licence."""
+        query = "SELECT 1 FROM reports WHERE json_extract(reported, '$.licence_id') = ? LIMIT 1"
+        return self._db.execute(query, [licence_id]).fetchone() is not None
 
     def verdict(self, report_hash: str) -> tuple[Verdict, int] | None:
         """What was said of a report when it was first verified, and when (nanoseconds since 1970)."""
@@ -156,7 +277,7 @@ class Records:
         return Verdict(**value, findings=findings), int(row[1])
 
     def add_report(self, reported: Reported, verdict: Verdict, now_ns: int) -> None:
-        """Remember a report and what was said of it."""
+        """Remember a report, what was said of it, its head, and the seat that it comes from."""
         self._db.execute(
             "INSERT INTO reports (report_hash, appliance_id, reported, verdict, verified_at_ns)"
             " VALUES (?, ?, ?, ?, ?)",
@@ -168,6 +289,13 @@ class Records:
                 now_ns,
             ],
         )
+        newest = all(head.sequence <= reported.sequence for head in self.heads(reported.appliance_id))
+        known = newest and self.licence(reported.licence_id) is not None
+        self.add_seat(
+            Seat(reported.appliance_id, now_ns, reported.key_id, reported.licence_id if known else None)
+        )
+        values = [getattr(reported, field.name) for field in fields(Head)]
+        self._db.execute(f"INSERT INTO heads VALUES ({', '.join('?' * len(values))})", values)  # noqa: S608
 
     def report(self, report_id: str) -> Reported | None:
         """A verified report by its hash, or by a beginning of it that no other report has."""
@@ -183,6 +311,15 @@ class Records:
             "SELECT envelope FROM acknowledgements WHERE report_hash = ?", [report_hash]
         ).fetchone()
         return bytes(row[0]) if row else None
+
+    def acknowledgements(self, appliance_id: str) -> list[bytes]:
+        """The envelopes of every acknowledgement for an appliance, the newest first."""
+        rows = self._db.execute(
+            "SELECT envelope FROM acknowledgements JOIN reports USING (report_hash)"
+            " WHERE appliance_id = ? ORDER BY issued_at_ns DESC, acknowledgements.rowid DESC",
+            [appliance_id],
+        ).fetchall()
+        return [bytes(row[0]) for row in rows]
 
     def add_acknowledgement(self, report_hash: str, verdict: str, now_ns: int, envelope: bytes) -> None:
         """Remember an issued acknowledgement."""

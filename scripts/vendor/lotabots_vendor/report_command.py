@@ -12,9 +12,10 @@ from lotabotsd.foundation.clock import NANOSECONDS, from_ns, rfc3339
 from lotabotsd.foundation.errors import Code, Exit, LotaBotsError
 from lotabotsd.foundation.files import read_bounded
 
+from .authority import existing
 from .desk import Desk, pairs, printable
 from .history import Finding, Issued, Reported, Verdict, judge
-from .licence_command import development_option, directory_option, existing, issued_claims, one_of_both
+from .licence_command import development_option, directory_option, issued_claims, one_of_both
 from .records import Records
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def remember(
         claims = issued_claims(records, reported.licence_id)
         issued = Issued(claims["customer"], claims["tier"], claims["kind"]) if claims else None
         own = [Finding(f.code, f.severity.value, f.detail, f.since, f.until) for f in check.findings]
-        verdict = judge(reported, records.reports(reported.appliance_id), issued, own)
+        verdict = judge(reported, records.heads(reported.appliance_id), issued, own)
         records.add_report(reported, verdict, desk.clock.wall_ns())
     return verdict, None
 

@@ -9,12 +9,14 @@ import click
 from lotabotsd.foundation.envelope import parse_envelope
 from lotabotsd.foundation.errors import Code, LotaBotsError
 from lotabotsd.foundation.files import write_atomically
+from lotabotsd.licence.keyring import Use
 from lotabotsd.licence.revocations import Revocations, Revoked
 
+from .authority import existing
 from .desk import Desk, pairs
-from .licence_command import authority_of, directory_option, existing, spelled
+from .licence_command import authority_of, directory_option, issuing_key_option, spelled
+from .passphrase import Passphrases, passphrase_option
 from .records import Records
-from .root_command import passphrase_file
 from .statements import revocations_body
 
 form_option = click.option(
@@ -27,7 +29,8 @@ output_option = click.option(
 
 @click.command("revoke")
 @directory_option
-@passphrase_file
+@passphrase_option
+@issuing_key_option
 @click.option("--reason", required=True, help="Why, as the customer is told.")
 @form_option
 @output_option
@@ -36,7 +39,8 @@ output_option = click.option(
 def revoke(
     desk: Desk,
     directory: Path | None,
-    passphrase_file: Path | None,
+    passphrases: Passphrases,
+    issuing_key: str | None,
     reason: str,
     form: str,
     output: Path | None,
@@ -49,7 +53,7 @@ def revoke(
     """
     if output is not None and output.exists():
         raise LotaBotsError(Code.ALREADY_EXISTS, str(output), hint="choose another --output")
-    authority = authority_of(directory, False, passphrase_file)
+    authority = authority_of(directory, False, passphrases, issuing_key, Use.LICENCE, desk.now())
     records = Records(existing(directory) if directory else None)
     try:
         with records.writing():
