@@ -8,7 +8,13 @@ from corpus.cheat import Cheat
 from corpus.world import World
 
 # Those with the vendor's tool or a whole appliance in each take seconds together.
-LONG = {"The machine and its requests", "Usage reports on their way", "Acknowledgements", "The bill"}
+LONG = {
+    "The machine and its requests",
+    "One usage report",
+    "Usage reports in their order",
+    "Acknowledgements",
+    "The bill",
+}
 
 
 @pytest.mark.parametrize(

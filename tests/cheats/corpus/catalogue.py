@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import answers, bills, documents, journals, ledger, licences, machines, reports, trust
+from . import answers, bills, documents, histories, journals, ledger, licences, machines, reports, trust
 from .cheat import Cheat
 
 CHAPTERS: tuple[tuple[str, tuple[Cheat, ...]], ...] = (
@@ -11,7 +11,8 @@ CHAPTERS: tuple[tuple[str, tuple[Cheat, ...]], ...] = (
     ("The machine and its requests", machines.CHEATS),
     ("Journals before they are read", journals.CHEATS),
     ("The ledger", ledger.CHEATS),
-    ("Usage reports on their way", reports.CHEATS),
+    ("One usage report", reports.CHEATS),
+    ("Usage reports in their order", histories.CHEATS),
     ("Acknowledgements", answers.CHEATS),
     ("The bill", bills.CHEATS),
     ("One document for another, tokens and receipts", documents.CHEATS),

@@ -112,6 +112,16 @@ def the_tail_cut_off(world: World) -> str:
     return tampered(world, "DELETE FROM windows WHERE sequence > 4")
 
 
+@found(Who.CUSTOMER, "the same, with nobody left who knows", "GAP", Side.APPLIANCE)
+def the_tail_cut_off_and_the_head_file_deleted(world: World) -> str:
+    """Deletes the newest rows and ledger.head too: the next hour that is sealed does not follow in time."""
+    room = filled(world)
+    room.tamper("DELETE FROM windows WHERE sequence > 4")
+    (room.path / "ledger.head").unlink()
+    room.hours(1)
+    return room.verdict()
+
+
 @found(Who.CUSTOMER, "a tail of his own, with good hashes", "FORKED", Side.APPLIANCE)
 def the_chain_rebuilt_and_the_head_file_kept(world: World) -> str:
     """Edits a row and chains all rows behind it anew; ledger.head knows another last row."""

@@ -151,6 +151,26 @@ def the_duty_to_report_begun_anew(world: World) -> str:
     return GOT_THROUGH if standing.tier == "pro" else standing.code
 
 
+@not_found(
+    Who.CUSTOMER,
+    "to stay months behind with his reports",
+    "Each report puts the duty off once, and each says which time it is about: the vendor sees how far "
+    "behind they are, and decides whether to answer.",
+)
+def the_oldest_report_sent_first(world: World) -> str:
+    """Keeps two reports back, and sends the older one when his limits have ended."""
+    house = world.house
+    house.appliance.licence.install(house.licence())
+    kept = []
+    for _ in range(2):
+        house.days(23)
+        kept.append(house.report())
+    assert house.appliance.licence.standing().code == "licence_unreported"
+    house.appliance.acknowledging.accept(house.answer(kept[0]))
+    standing = house.appliance.licence.standing()
+    return GOT_THROUGH if standing.tier == "pro" else standing.code
+
+
 @found(Who.CUSTOMER, "the duty to report begun anew each month", "licence_unreported", Side.APPLIANCE)
 def the_same_licence_installed_again_and_again(world: World) -> str:
     """Installs the licence that is there already, each month, to begin its days anew."""
