@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -31,16 +33,25 @@ from .ledger_watch import LedgerWatch
 class ReportedAt:
     """When the vendor last accepted a report; the licence's standing asks for it every second."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._moment_ns = last_accepted_at(ledger) * NANOSECONDS
+    def __init__(self, ledger: Ledger, keys: Callable[[], Mapping[str, bytes]]) -> None:
+        """`keys` are those that may ever have signed acknowledgements (`Trust.keys_ever`)."""
+        self._ledger = ledger
+        self._keys = keys
+        self._known: Mapping[str, bytes] = {}
+        self._moment_ns = 0
 
     def __call__(self) -> int:
-        """Nanoseconds since 1970, by the vendor's clock; 0: never."""
+        """Nanoseconds since 1970, by the vendor's clock; 0: never. Never raises: what was known stays so."""
+        if self._keys() != self._known:
+            with contextlib.suppress(LotaBotsError):
+                self.look_again()
         return self._moment_ns
 
-    def look_again(self, ledger: Ledger) -> None:
-        """After an acknowledgement."""
-        self._moment_ns = last_accepted_at(ledger) * NANOSECONDS
+    def look_again(self) -> None:
+        """After an acknowledgement. Raises DATABASE_DAMAGED."""
+        keys = self._keys()
+        self._moment_ns = last_accepted_at(self._ledger, keys) * NANOSECONDS
+        self._known = keys
 
 
 class Acknowledging:
@@ -84,7 +95,7 @@ class Acknowledging:
         with self._lock:
             now = self._clock.wall_ns() // NANOSECONDS
             judged = record_acknowledgement(self._ledger, opened, self._appliance_id, now)
-            self._reported_at.look_again(self._ledger)
+            self._reported_at.look_again()
             self._licence.raise_floor(opened.acknowledgement.issued_at * NANOSECONDS)
             self.file_away()
         return self._shape(opened, judged)
@@ -105,10 +116,12 @@ class Acknowledging:
     def purge(self, who: str) -> dict[str, Any] | None:
         """Take acknowledged windows older than the retention out of the ledger; None where there are none.
 
-        Raises LEDGER_DAMAGED for a ledger that was changed: nothing is taken out of the evidence then.
+        Raises LEDGER_DAMAGED for a ledger that was changed, or whose acknowledgements are not the vendor's:
+        nothing is taken out of the evidence then.
         """
         with self._watch.nobody_walks():
             self._watch.refuse_damage()
+            self._watch.refuse_forged()
             now = self._clock.wall_ns() // NANOSECONDS
             found = purge(self._ledger, now, self._retention_days, who)
         return _shape_purge(found) if found else None

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lotabotsd.control.rooms import Walking
 from lotabotsd.foundation.clock import Clock
 from lotabotsd.foundation.errors import Code, LotaBotsError
+from lotabotsd.usage.acknowledged import first_forged
 from lotabotsd.usage.ledger import Ledger
 from lotabotsd.usage.verification import Check, Fault, Verdict
+
+_FORGED = "the acknowledgement of report {} is not as the vendor signed it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +28,10 @@ class Looked:
 class LedgerWatch:
     """Verifies the ledger and remembers what was found. May be used from several threads."""
 
-    def __init__(self, ledger: Ledger, clock: Clock) -> None:
+    def __init__(self, ledger: Ledger, clock: Clock, keys: Callable[[], Mapping[str, bytes]]) -> None:
+        """`keys` are those that may ever have signed acknowledgements (`Trust.keys_ever`)."""
         self._ledger = ledger
+        self._keys = keys
         self._clock = clock
         self._lock = threading.RLock()  # two walks at once would only take twice as long
         self._last: Looked | None = None
@@ -83,6 +88,12 @@ class LedgerWatch:
         if not check.ok:
             raise LotaBotsError(Code.LEDGER_DAMAGED, check.text)
 
+    def refuse_forged(self) -> None:
+        """Raise LEDGER_DAMAGED when an acknowledgement that is kept is not as the vendor signed it."""
+        report = first_forged(self._ledger, self._keys())
+        if report is not None:
+            raise LotaBotsError(Code.LEDGER_DAMAGED, _FORGED.format(report))
+
     def _walk(self) -> None:
         try:
             verdict = self.look()
@@ -100,7 +111,12 @@ class LedgerWatch:
 
     def _verdict(self) -> Verdict:
         try:
-            return self._ledger.verify(self._tell)
+            verdict = self._ledger.verify(self._tell)
+            forged = first_forged(self._ledger, self._keys())
+            if forged is None or not verdict.completeness.ok:
+                return verdict
+            # No matter of integrity: a keyring that cannot be read must not keep reports from being written.
+            return replace(verdict, completeness=Check(Fault.FORKED, 0, _FORGED.format(forged)))
         except LotaBotsError as error:
             if error.code is not Code.LEDGER_DAMAGED:
                 raise

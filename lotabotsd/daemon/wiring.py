@@ -27,8 +27,9 @@ from lotabotsd.identity.pepper import load_or_create_pepper
 from lotabotsd.identity.records import KeyRecord
 from lotabotsd.identity.store import IdentityStore
 from lotabotsd.licence.fingerprint import read_components
-from lotabotsd.licence.keyring import Anchors, load_anchors
+from lotabotsd.licence.keyring import Anchors, Use, load_anchors
 from lotabotsd.licence.store import LicenceStore
+from lotabotsd.licence.trust import Trust
 from lotabotsd.limits.table import Table, adopt_or_create, create_table, current_boot_id
 from lotabotsd.policy.compile import PolicySource
 from lotabotsd.policy.grant import InstanceFacts
@@ -125,7 +126,8 @@ def _open_stores(config: Config, clock: Clock, opened: ExitStack, anchors: Ancho
         keep_most=config.attestation.receipts_keep_most,
     )
     opened.callback(receipts.close)
-    reported_at = ReportedAt(ledger)
+    acknowledgers = partial(Trust(paths.licence, anchors).keys_ever, Use.ACKNOWLEDGEMENT)
+    reported_at = ReportedAt(ledger, acknowledgers)
     licence = LicenceStore(
         paths.licence,
         anchors,
@@ -148,7 +150,7 @@ def _open_stores(config: Config, clock: Clock, opened: ExitStack, anchors: Ancho
     )
     bookkeeping.drain_and_seal()
     bookkeeping.keep_reserve()
-    watch = LedgerWatch(ledger, clock)
+    watch = LedgerWatch(ledger, clock, acknowledgers)
     opened.callback(watch.stop)
     identity = IdentityStore(state, clock, pepper)
     return _Stores(pepper, identity, ledger, watch, receipts, licence, reported_at, bookkeeping)

@@ -6,6 +6,7 @@ In the licence directory: `keyring-<version>.dsse.json` and `revocations.dsse.js
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from lotabotsd.foundation.envelope import MAX_ENVELOPE_BYTES, parse_envelope
 from lotabotsd.foundation.errors import Code, LotaBotsError
 from lotabotsd.foundation.files import read_bounded, write_atomically
 
-from .keyring import Anchors, Keyring, is_current, rotate
+from .keyring import Anchors, Keyring, Use, is_current, rotate
 from .revocations import OpenedRevocations, Revoked, open_revocations, refuse_older
 
 _REVOCATIONS = "revocations.dsse.json"
@@ -31,14 +32,32 @@ class Trust:
 
     def keyring(self) -> Keyring:
         """The newest keyring: the package's, then every installed one after it. Raises KEYRING_INVALID."""
+        *_, newest = self._keyrings()
+        return newest
+
+    def keys_ever(self, use: Use) -> dict[str, bytes]:
+        """Key id → raw public key of all that any of the keyrings named for a use, the revoked ones too.
+
+        For what was judged when it was taken and is kept: it stays taken when its key is revoked later. Empty
+        where a keyring is damaged: no licence can be used then either.
+        """
+        try:
+            keyrings = list(self._keyrings())
+        except LotaBotsError:
+            return {}
+        return {key.keyid: key.public for keyring in keyrings for key in keyring.keys if use in key.uses}
+
+    def _keyrings(self) -> Iterator[Keyring]:
+        """The keyrings in their order. Raises KEYRING_INVALID."""
         keyring = self._anchors.keyring
+        yield keyring
         while data := self._read(_keyring_name(keyring.version + 1)):
             try:
                 keyring = rotate(keyring, parse_envelope(data))
             except LotaBotsError as error:
                 name = _keyring_name(keyring.version + 1)
                 raise LotaBotsError(Code.KEYRING_INVALID, f"{name}: {error}") from error
-        return keyring
+            yield keyring
 
     def install_keyring(self, data: bytes, *, check_only: bool = False) -> Keyring:
         """Trust the vendor's next keyring; one that is trusted already changes nothing.

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lotabotsd.foundation.envelope import parse_envelope
+from lotabotsd.foundation.envelope import PayloadType, parse_envelope, verify
 from lotabotsd.foundation.errors import Code, LotaBotsError
 
 from .acknowledgement import Acknowledgement, AckVerdict, OpenedAcknowledgement, read_acknowledgement
 from .ledger import Ledger
 from .report import Frozen, find_report
+
+_KEPT = "SELECT report, verdict, issued_at, head, digest, envelope FROM acknowledgements"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +77,22 @@ def list_acknowledgements(ledger: Ledger) -> list[Recorded]:
     return [Recorded(report, AckVerdict(verdict), *moments) for report, verdict, *moments in found]
 
 
-def last_accepted_at(ledger: Ledger) -> int:
-    """Unix seconds: when the vendor last accepted a report, by its own clock; 0: never."""
+def last_accepted_at(ledger: Ledger, keys: Mapping[str, bytes]) -> int:
+    """Unix seconds: when the vendor last accepted a report, by its own clock; 0: never.
+
+    `keys` (key id → raw public) are those that may ever have signed acknowledgements. A row whose envelope
+    none of them signed does not count: whoever owns the disk can write rows, but no signature.
+    """
     with ledger.reading() as connection:
-        found = connection.execute(
-            "SELECT coalesce(max(issued_at), 0) FROM acknowledgements WHERE verdict <> 'rejected'"
-        ).fetchone()
-    return int(found[0])
+        rows = connection.execute(f"{_KEPT} WHERE verdict <> 'rejected' ORDER BY issued_at DESC, id DESC")
+        return next((row[2] for row in rows if _is_the_vendors(row, keys)), 0)
+
+
+def first_forged(ledger: Ledger, keys: Mapping[str, bytes]) -> int | None:
+    """The report of the first acknowledgement that is not as the vendor signed it; None where all are."""
+    with ledger.reading() as connection:
+        rows = connection.execute(f"{_KEPT} ORDER BY report, id")
+        return next((int(row[0]) for row in rows if not _is_the_vendors(row, keys)), None)
 
 
 def rate_cards(ledger: Ledger) -> list[bytes]:
@@ -94,6 +107,17 @@ def rate_cards(ledger: Ledger) -> list[bytes]:
             if card is not None and card not in found:
                 found.append(card)
     return found
+
+
+def _is_the_vendors(row: tuple[int, str, int, bytes, bytes, bytes], keys: Mapping[str, bytes]) -> bool:
+    """Whether a row of `_KEPT` says what its envelope says, and one of the keys signed that."""
+    try:
+        body = verify(parse_envelope(row[5]), PayloadType.ACKNOWLEDGEMENT, keys)
+        said = read_acknowledgement(body)
+    except LotaBotsError:
+        return False
+    signed = (said.sequence, said.verdict.value, said.issued_at, said.head, hashlib.sha256(body).digest())
+    return row[:5] == signed
 
 
 def _judge(connection: sqlite3.Connection, opened: OpenedAcknowledgement, appliance_id: str) -> Judged:

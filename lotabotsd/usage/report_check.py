@@ -99,6 +99,8 @@ def _signed_facts(data: bytes) -> ReportFacts:
     envelope = parse_envelope(data, limit_bytes=MAX_ZIP_BYTES)
     if envelope.to_json() != data or len(envelope.signatures) != 1:
         raise ValueError("the envelope is not spelled as an appliance spells it")
+    if envelope.payload_type is not PayloadType.USAGE_REPORT:
+        verify(envelope, PayloadType.USAGE_REPORT, {})  # says which types these are
     document = strict_json(envelope.body)
     if canonical_json(document) != envelope.body:
         raise ValueError("the body is not canonical JSON")

@@ -104,6 +104,19 @@ def test_an_incomplete_ledger_is_reported_and_the_report_says_so(used) -> None:
     assert len(used.reports.export("")) == 1
 
 
+def test_an_acknowledgement_that_the_vendor_did_not_sign_is_a_warning_and_keeps_from_a_purge(used) -> None:
+    used.reports.export("")
+    values = "NULL, x'00', sequence, 'accepted', 1, 1, head, x'00'"
+    _tamper(used, f"INSERT INTO acknowledgements SELECT {values} FROM reports")  # noqa: S608 - of above
+    finding = _found(used)["ledger_incomplete"]
+    assert "the acknowledgement of report 1 is not as the vendor signed it" in finding["message"]
+    with pytest.raises(LotaBotsError) as failure:
+        used.acknowledging.purge("uid:0")
+    assert failure.value.code is Code.LEDGER_DAMAGED
+    used.clock.advance(3_600)
+    assert len(used.reports.export("")) == 1  # the report tells the vendor, who knows what he signed
+
+
 def test_windows_made_under_a_doubtful_clock_are_a_warning(used, clock) -> None:
     clock.advance(3_600)
     used.ledger.seal(clock.wall_ns(), clock_suspect=True)

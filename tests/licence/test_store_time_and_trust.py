@@ -11,7 +11,7 @@ import pytest
 
 from lotabotsd.foundation.clock import FixedClock, to_ns
 from lotabotsd.foundation.errors import Code, LotaBotsError
-from lotabotsd.licence.keyring import load_anchors
+from lotabotsd.licence.keyring import Use, load_anchors
 from lotabotsd.licence.standing import State
 from lotabotsd.licence.store import LicenceStore
 
@@ -142,3 +142,17 @@ def test_a_thief_who_signed_the_highest_sequence_does_not_lock_the_vendor_out(
     old, new = vendor.entry(vendor.issuing), vendor.entry(vendor.second)
     store.trust.install_keyring(vendor.keyring(version=2, keys=[old, new], revoked=[old["keyid"]]).to_json())
     assert store.install(vendor.licence(by=vendor.second, sequence=8)).after.state is State.VALID
+
+
+def test_every_key_that_was_ever_named_for_a_use_is_known(
+    store: LicenceStore, vendor: Any, tmp_path: Path
+) -> None:
+    old, new = vendor.entry(vendor.issuing), vendor.entry(vendor.second, uses=["acknowledgement"])
+    assert set(store.trust.keys_ever(Use.LICENCE)) == {old["keyid"]}
+    assert store.trust.keys_ever(Use.ACKNOWLEDGEMENT) == {}
+    second = vendor.keyring(version=2, keys=[new], revoked=[old["keyid"], new["keyid"]])
+    store.trust.install_keyring(second.to_json())
+    assert set(store.trust.keys_ever(Use.LICENCE)) == {old["keyid"]}
+    assert set(store.trust.keys_ever(Use.ACKNOWLEDGEMENT)) == {new["keyid"]}
+    (tmp_path / "keyring-3.dsse.json").write_bytes(b"{}")
+    assert store.trust.keys_ever(Use.LICENCE) == {}

@@ -200,6 +200,7 @@ def test_another_kind_of_document_is_refused(genuine: bytes) -> None:
     body = parse_envelope(unpack(genuine)[REPORT]).body
     licence = sign(PayloadType.LICENCE, body, [KEY]).to_json()
     assert codes(repacked(genuine, licence)) == {"envelope_type"}
+    assert codes(repacked(genuine, sign(PayloadType.LICENCE, b"{}", [KEY]).to_json())) == {"envelope_type"}
 
 
 def test_two_signatures_are_refused(genuine: bytes) -> None:

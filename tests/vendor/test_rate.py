@@ -184,6 +184,38 @@ def test_a_report_left_out_is_asked_for(
     )
 
 
+def test_a_month_with_a_hole_waits_for_the_report_that_is_missing(
+    vendor: Vendor, directory: Path, appliance: Any, verified: Any
+) -> None:
+    first = verified(appliance.report(datetime(2026, 3, 10, tzinfo=UTC)))
+    appliance.use(60_000)
+    missing = appliance.report(datetime(2026, 3, 20, tzinfo=UTC))
+    last = verified(appliance.report(MARCH))
+    answer = vendor("rate", "--dir", directory, first, last)
+    assert (answer.code, answer.out) == (Exit.OK, "")
+    assert "nothing is reported from 2026-03-10T00:00:00Z until 2026-03-20T00:00:00Z" in answer.err
+    assert total(vendor("rate", "--dir", directory, verified(missing)).out) == Decimal("95.00")
+
+
+def test_a_month_with_a_hole_is_billed_where_that_is_asked_for(
+    vendor: Vendor, directory: Path, appliance: Any, verified: Any
+) -> None:
+    first = verified(appliance.report(datetime(2026, 3, 10, tzinfo=UTC)))
+    appliance.report(datetime(2026, 3, 20, tzinfo=UTC))
+    last = verified(appliance.report(MARCH))
+    answer = vendor("rate", "--dir", directory, "--incomplete", first, last)
+    assert total(answer.out) == Decimal("50.00")  # the minimum
+
+
+def test_a_month_whose_first_report_is_missing_has_a_hole_at_its_beginning(
+    vendor: Vendor, directory: Path, appliance: Any, verified: Any
+) -> None:
+    appliance.report(datetime(2026, 3, 10, tzinfo=UTC))
+    answer = vendor("rate", "--dir", directory, verified(appliance.report(MARCH)))
+    assert "nothing is reported from 2026-03-01T00:00:00Z until 2026-03-10T00:00:00Z" in answer.err
+    assert answer.out == ""
+
+
 def test_only_verified_and_billable_reports_are_billed(
     vendor: Vendor, directory: Path, appliance: Any, verified: Any
 ) -> None:

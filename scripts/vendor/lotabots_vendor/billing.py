@@ -114,6 +114,11 @@ class Biller:
                 ended = rfc3339(from_ns(until * NANOSECONDS))
                 return Billed(appliance, month, (), 0, note=f"not billed yet: its reports end at {ended}")
             self._refuse_left_out(appliance, month, known)
+            hole = None if self._incomplete else _hole(month, known)
+            if hole is not None:
+                since, until_text = (rfc3339(from_ns(second * NANOSECONDS)) for second in hole)
+                note = f"not billed yet: nothing is reported from {since} until {until_text}"
+                return Billed(appliance, month, (), 0, note=note)
             terms = self._new_terms(appliance, month, known)
             card = parse_rate_card(terms.card)
             if not covered(card, month):
@@ -172,6 +177,21 @@ class Biller:
                 f"{month_text(month)} was billed with another rate card",
                 hint="leave --card out: a month keeps the card that it was first billed with",
             )
+
+
+def _hole(month: int, known: Sequence[RatedReport]) -> tuple[int, int] | None:
+    """The first part of a month that the reports leave out, in Unix seconds; None where there is none.
+
+    What lies before an appliance's first report is no hole: it was not there.
+    """
+    since, until = month_span(month)
+    touching = [report for report in known if report.period_from < until and report.period_until > since]
+    reached = since
+    for report in sorted(touching, key=lambda report: report.period_from):
+        if report.period_from > reached and not (report.sequence == 1 and reached == since):
+            return reached, report.period_from
+        reached = max(reached, report.period_until)
+    return None
 
 
 def notes(billed: Sequence[Billed]) -> Iterator[str]:
