@@ -96,14 +96,21 @@ def first_forged(ledger: Ledger, keys: Mapping[str, bytes]) -> int | None:
 
 
 def rate_cards(ledger: Ledger) -> list[bytes]:
-    """The rate cards that came with acknowledgements, the newest first: the JSON of each one's envelope."""
+    """The rate cards that came with acknowledgements, the newest first: the JSON of each one's envelope.
+
+    Their own signatures are the caller's to verify. A row that was put in and cannot be read is passed over:
+    a verification of the ledger names it.
+    """
     found: list[bytes] = []
     with ledger.reading() as connection:
         envelopes = connection.execute(
             "SELECT envelope FROM acknowledgements ORDER BY issued_at DESC, id DESC"
         )
         for (envelope,) in envelopes:
-            card = read_acknowledgement(parse_envelope(envelope).body).rate_card
+            try:
+                card = read_acknowledgement(parse_envelope(envelope).body).rate_card
+            except LotaBotsError:
+                continue
             if card is not None and card not in found:
                 found.append(card)
     return found

@@ -87,6 +87,8 @@ ARTEFACTS = (
     Artefact("licence/pro.line.txt", licence_body, mailed=True),
     Artefact("acknowledgement/accepted.dsse.json", body_under(PayloadType.ACKNOWLEDGEMENT, 0)),
     Artefact("activation-request/request.dsse.json", request_body),
+    Artefact("keyring/keyring.dsse.json", body_under(PayloadType.KEYRING, 1)),
+    Artefact("usage-report/report.dsse.json", body_under(PayloadType.USAGE_REPORT, 0)),
     Artefact("revocations/revocations.dsse.json", body_under(PayloadType.REVOCATIONS, 2)),
     Artefact("rate-card/standard.armour.txt", card_body, mailed=True),
     Artefact("receipt/token.txt", token_body, mailed=True),
@@ -94,6 +96,7 @@ ARTEFACTS = (
     Artefact("receipt/salted.txt", receipt_body, mailed=True),
 )
 UNSIGNED = {  # bodies, numbers and forms without a signature of their own
+    "anchors/anchors.json", "keyring/keyring.json", "usage-report-body-2.json",
     "acknowledgement/accepted.json", "activation-request/request.json", "container_specification.json",
     "licence/pro.json", "limits-layout.json", "policy-schema.sql", "rate-card/bill.csv",
     "rate-card/focus.csv", "rate-card/lines.jsonl", "rate-card/standard.json", "receipt/jwks.json",

@@ -155,3 +155,12 @@ def test_an_answer_under_a_key_that_nobody_named_counts_for_nothing(box: Any) ->
 def test_without_a_rate_card_there_is_none(box: Any) -> None:
     box.accept(box.report())
     assert rate_cards(box.ledger) == []
+
+
+def test_a_row_that_cannot_be_read_hides_no_rate_card_and_stops_nothing(box: Any) -> None:
+    box.accept(box.report())
+    with box.ledger.reading() as connection:
+        connection.execute(
+            "INSERT INTO acknowledgements VALUES (NULL, zeroblob(32), 1, 'accepted', 1, 1, zeroblob(32), x'00')"
+        )
+    assert rate_cards(box.ledger) == []
