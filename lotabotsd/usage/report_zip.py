@@ -60,6 +60,7 @@ def companions(facts: ReportFacts) -> tuple[bytes, bytes]:
         customer=facts.licence.customer if facts.licence else "",
         organisation_names=facts.organisation_names,
         key_names=facts.key_names,
+        first_format=facts.reconciliation is None,
     )
     readme = _README.format(
         sequence=facts.sequence,

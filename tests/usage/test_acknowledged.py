@@ -161,6 +161,6 @@ def test_a_row_that_cannot_be_read_hides_no_rate_card_and_stops_nothing(box: Any
     box.accept(box.report())
     with box.ledger.reading() as connection:
         connection.execute(
-            "INSERT INTO acknowledgements VALUES (NULL, zeroblob(32), 1, 'accepted', 1, 1, zeroblob(32), x'00')"
+            "INSERT INTO acknowledgements VALUES (NULL, zeroblob(32), 1, 'accepted', 1, 1, zeroblob(32), x'')"
         )
     assert rate_cards(box.ledger) == []
