@@ -84,11 +84,12 @@ def passed_as(outcome: Outcome, ran: Count, asked: Count) -> Passed | None:
     """What a closed request counts for; None where Triton cannot have seen it.
 
     Triton counts what was answered. Of the rest nobody knows: it counts errors that a model itself answers
-    with as successes, and not those that it finds before the model is asked (2.51, tried).
+    with as successes, and not those that it finds before the model is asked; that there is no row at all is
+    one of these (2.51, tried), and what the gate refuses before it looks into the body has none.
     """
-    if outcome in _NOT_SENT:
-        return None
-    return Passed(answered=ran) if outcome in _ANSWERED else Passed(unanswered=asked)
+    if outcome in _ANSWERED:
+        return Passed(answered=ran)
+    return None if outcome in _NOT_SENT or not asked.inferences else Passed(unanswered=asked)
 
 
 @dataclass(frozen=True, slots=True)

@@ -237,6 +237,11 @@ def test_runs_are_counted_once() -> None:
     assert (state.runs, state.since, state.until) == (2, 10, 40)
 
 
+def test_what_was_refused_before_anybody_looked_into_it_never_reached_triton() -> None:
+    assert passed_as(Outcome.REFUSED_UNREADY, Count(1, 0), Count(1, 0)) is None
+    assert passed_as(Outcome.SERVED, Count(1, 0), Count(1, 0)) == Passed(answered=Count(1, 0))
+
+
 @pytest.mark.parametrize(
     ("outcome", "expected"),
     [
