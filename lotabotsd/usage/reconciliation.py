@@ -84,11 +84,14 @@ def passed_as(outcome: Outcome, ran: Count, asked: Count) -> Passed | None:
     """What a closed request counts for; None where Triton cannot have seen it.
 
     Triton counts what was answered. Of the rest nobody knows: it counts errors that a model itself answers
-    with as successes, and not those that it finds before the model is asked (2.51, tried).
+    with as successes, and not those that it finds before the model is asked (2.51, tried). Where there is no
+    row at all one is allowed for; what the gate refuses before it looks into the body has none.
     """
-    if outcome in _NOT_SENT:
+    if outcome in _ANSWERED:
+        return Passed(answered=ran.at_least(Count(0, ran.requests)))
+    if outcome in _NOT_SENT or (outcome is Outcome.REFUSED_UNREADY and not asked.inferences):
         return None
-    return Passed(answered=ran) if outcome in _ANSWERED else Passed(unanswered=asked)
+    return Passed(unanswered=asked.at_least(Count(0, asked.requests)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,7 +128,7 @@ def read_passed(connection: sqlite3.Connection) -> dict[str, Passed]:
         for model, *counts in connection.execute("SELECT * FROM passed")
     }
     for model, *counts in connection.execute(
-        "SELECT model, count(*), sum(reserved) FROM open_requests GROUP BY model"
+        "SELECT model, count(*), sum(max(reserved, 1)) FROM open_requests GROUP BY model"
     ):
         found[model] = found.get(model, Passed()) + Passed(open=Count(*counts))
     return found

@@ -79,10 +79,11 @@ def test_through_the_gate_both_agree(appliance: Appliance, key: Key) -> None:
         codes, _ = report(appliance)  # while more are under way
         assert "unaccounted" not in codes
         load.result()
+    serve(appliance, key, 3)
     appliance.drained()
     codes, seen = report(appliance)
     assert not codes.keys() & {"unaccounted", "not_compared", "compared_in_part"}
-    assert (seen.compared, seen.unsure.requests, seen.certain.any) == ("all", 0, False)
+    assert (seen.compared, seen.certain.any) == ("all", False)
     assert seen.counted.requests >= 1
 
 
@@ -110,6 +111,9 @@ def served(appliance: Appliance, key: Key) -> bool:
 
 
 def test_a_request_around_the_gate_is_found(appliance: Appliance, key: Key) -> None:
+    before = appliance.kill("triton")  # a model that was swapped while it served would leave some room
+    wait_for(partial(another_one, appliance, "triton", before), 60, "another Triton")
+    appliance.ready()
     serve(appliance, key, 3)
     report(appliance)
     around_the_gate(appliance, 5)

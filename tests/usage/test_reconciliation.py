@@ -237,6 +237,15 @@ def test_runs_are_counted_once() -> None:
     assert (state.runs, state.since, state.until) == (2, 10, 40)
 
 
+def test_what_was_refused_before_anybody_looked_into_it_never_reached_triton() -> None:
+    assert passed_as(Outcome.REFUSED_UNREADY, Count(1, 0), Count(1, 0)) is None
+
+
+def test_a_request_without_a_row_may_be_one_row_to_triton() -> None:
+    assert passed_as(Outcome.SERVED, Count(1, 0), Count(1, 0)) == Passed(answered=Count(1, 1))
+    assert passed_as(Outcome.MODEL_ERROR, Count(1, 0), Count(1, 0)) == Passed(unanswered=Count(1, 1))
+
+
 @pytest.mark.parametrize(
     ("outcome", "expected"),
     [
