@@ -150,6 +150,15 @@ CATALOGUE: dict[Code, Entry] = {
         400,
         Exit.SIGNATURE,
     ),
+    Code.SIGNER_REVOKED: _e(
+        "the signing key was revoked", "ask the vendor for a new document", 400, Exit.SIGNATURE
+    ),
+    Code.SIGNER_NOT_VALID: _e(
+        "the signing key was not valid on the day of issue",
+        "ask the vendor for a new document",
+        400,
+        Exit.SIGNATURE,
+    ),
     Code.KEY_WEAK: _e(
         "the public key is a weak one", "ask the key's owner for a new key", 400, Exit.SIGNATURE
     ),
@@ -158,6 +167,9 @@ CATALOGUE: dict[Code, Entry] = {
     ),
     Code.KEYRING_INVALID: _e(
         "the vendor keyring is not valid", "ask the vendor for the keyring again", 400, Exit.SIGNATURE
+    ),
+    Code.KEYRING_ORDER: _e(
+        "the keyring does not follow the one in force", "install every keyring in its order", 409
     ),
     Code.LICENCE_INVALID: _e(
         "the licence is not valid", "ask the vendor for a new licence file", 400, Exit.SIGNATURE

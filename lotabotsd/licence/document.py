@@ -25,7 +25,8 @@ def open_licence(data: bytes, keyring: Keyring) -> Opened:
     """Read a licence in any of the three forms and verify it under the keyring.
 
     The issuing key must have been valid when the licence was issued, not now: a licence outlives its key.
-    Raises ENVELOPE_MALFORMED, ENVELOPE_TYPE, SIGNER_UNKNOWN, SIGNATURE_INVALID, LICENCE_INVALID.
+    Raises ENVELOPE_MALFORMED, ENVELOPE_TYPE, SIGNER_REVOKED, SIGNER_UNKNOWN, SIGNER_NOT_VALID,
+    SIGNATURE_INVALID, LICENCE_INVALID.
     """
     envelope = parse_envelope(data)
     body, signer = signer_of(

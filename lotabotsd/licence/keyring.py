@@ -142,7 +142,7 @@ def is_current(current: Keyring, envelope: Envelope) -> bool:
 
 
 def rotate(current: Keyring, envelope: Envelope) -> Keyring:
-    """The keyring that follows `current`. Raises KEYRING_INVALID, and what `verify` raises.
+    """The keyring that follows `current`. Raises KEYRING_INVALID, KEYRING_ORDER, and what `verify` raises.
 
     Signed under both sets of roots, exactly one version up, nothing revoked comes back, and the published
     development root does not join others: it would make everybody a vendor.
@@ -152,7 +152,7 @@ def rotate(current: Keyring, envelope: Envelope) -> Keyring:
     verify(envelope, PayloadType.KEYRING, following.roots, following.threshold)
     if following.version != current.version + 1:
         raise LotaBotsError(
-            Code.KEYRING_INVALID,
+            Code.KEYRING_ORDER,
             f"version {following.version} does not follow version {current.version}",
             hint="install every keyring in its order"
             if following.version > current.version
@@ -175,21 +175,21 @@ def signer_of(
     """The verified body of a document that an issuing key signed, and that key's id.
 
     The key must have been valid when the document was issued (`issued_at` of its body), not now: a document
-    outlives its key. A revoked key refuses it, whatever else signed. Raises ENVELOPE_TYPE, SIGNER_UNKNOWN,
-    SIGNATURE_INVALID, and what `issued_at` raises.
+    outlives its key. A revoked key refuses it, whatever else signed. Raises ENVELOPE_TYPE, SIGNER_REVOKED,
+    SIGNER_UNKNOWN, SIGNER_NOT_VALID, SIGNATURE_INVALID, and what `issued_at` raises.
     """
     revoked = [s.keyid for s in envelope.signatures if s.keyid in keyring.revoked]
     if revoked and envelope.payload_type is expected_type:
         raise LotaBotsError(
-            Code.SIGNER_UNKNOWN,
-            f"the key {revoked[0]} was revoked",
+            Code.SIGNER_REVOKED,
+            f"key {revoked[0]}",
             hint=f"ask the vendor for a new {expected_type.label.lower()}",
         )
     body = verify(envelope, expected_type, keyring.trusted_keys(use))
     trusted = keyring.trusted_keys(use, issued_at(body))
     signers = [s.keyid for s in envelope.signatures if s.keyid in trusted]
     if not signers:
-        raise LotaBotsError(Code.SIGNER_UNKNOWN, "the signing key was not valid on the day of issue")
+        raise LotaBotsError(Code.SIGNER_NOT_VALID, f"key {envelope.signatures[0].keyid}")
     return body, signers[0]
 
 

@@ -66,7 +66,8 @@ def parse_revocations(body: bytes) -> Revocations:
 def open_revocations(data: bytes, keyring: Keyring) -> OpenedRevocations:
     """Read a list in any of an envelope's three forms and verify it: who may issue licences may revoke them.
 
-    Raises ENVELOPE_MALFORMED, ENVELOPE_TYPE, SIGNER_UNKNOWN, SIGNATURE_INVALID, REVOCATIONS_INVALID.
+    Raises ENVELOPE_MALFORMED, ENVELOPE_TYPE, SIGNER_REVOKED, SIGNER_UNKNOWN, SIGNER_NOT_VALID,
+    SIGNATURE_INVALID, REVOCATIONS_INVALID.
     """
     envelope = parse_envelope(data)
     body, signer = signer_of(

@@ -62,7 +62,7 @@ class Trust:
     def install_keyring(self, data: bytes, *, check_only: bool = False) -> Keyring:
         """Trust the vendor's next keyring; one that is trusted already changes nothing.
 
-        Raises KEYRING_INVALID, and what `verify` raises.
+        Raises KEYRING_INVALID, KEYRING_ORDER, and what `verify` raises.
         """
         with self._lock:
             keyring, envelope = self.keyring(), parse_envelope(data)

@@ -109,14 +109,15 @@ def open_acknowledgement(
 
     `trusted(at)` gives the keys that may sign acknowledgements at a moment (None: at any), `revoked` the key
     ids trusted no longer. The key must have been valid when the acknowledgement was issued, not now.
-    Raises ENVELOPE_MALFORMED, ENVELOPE_TYPE, SIGNER_UNKNOWN, SIGNATURE_INVALID, ACKNOWLEDGEMENT_INVALID.
+    Raises ENVELOPE_MALFORMED, ENVELOPE_TYPE, SIGNER_REVOKED, SIGNER_UNKNOWN, SIGNER_NOT_VALID,
+    SIGNATURE_INVALID, ACKNOWLEDGEMENT_INVALID.
     """
     envelope = parse_envelope(data)
     gone = [s.keyid for s in envelope.signatures if s.keyid in revoked]
     if gone:
         raise LotaBotsError(
-            Code.SIGNER_UNKNOWN,
-            f"the key {gone[0]} was revoked",
+            Code.SIGNER_REVOKED,
+            f"key {gone[0]}",
             hint="ask the vendor for a new acknowledgement",
         )
     body = verify(envelope, PayloadType.ACKNOWLEDGEMENT, trusted(None))
@@ -124,7 +125,7 @@ def open_acknowledgement(
     then = trusted(from_ns(found.issued_at * NANOSECONDS))
     signers = [s.keyid for s in envelope.signatures if s.keyid in then]
     if not signers:
-        raise LotaBotsError(Code.SIGNER_UNKNOWN, "the signing key was not valid on the day of issue")
+        raise LotaBotsError(Code.SIGNER_NOT_VALID, f"key {envelope.signatures[0].keyid}")
     return OpenedAcknowledgement(found, envelope.to_json(), signers[0], hashlib.sha256(body).digest())
 
 

@@ -114,7 +114,7 @@ class Bench:
             Sample(number, name, load, seen.per_second, seen.p50_ms, seen.p99_ms, seen.failed, cpu_us)
         )
         print(
-            f"run {number + 1}  {name:<26}{load:<12}{seen.per_second:>9.0f}/s  p50 {seen.p50_ms:8.3f} ms  "
+            f"run {number + 1}  {name:<36}{load:<12}{seen.per_second:>9.0f}/s  p50 {seen.p50_ms:8.3f} ms  "
             f"p99 {seen.p99_ms:8.3f} ms  {cpu_us:6.0f} µs"
             + (f"  FAILED {seen.failed}" if seen.failed else ""),
             flush=True,

@@ -92,7 +92,7 @@ def test_a_licence_outlives_its_key_but_is_not_issued_after_it(vendor: Any) -> N
     assert open_licence(vendor.licence(**late), keyring).licence.sequence == 7
     for issued_at in ("2028-06-01T00:00:00Z", "2025-05-31T23:59:59Z"):
         data = vendor.licence(**{**late, "issued_at": issued_at})
-        assert code_of(lambda data=data: open_licence(data, keyring)) is Code.SIGNER_UNKNOWN
+        assert code_of(lambda data=data: open_licence(data, keyring)) is Code.SIGNER_NOT_VALID
 
 
 def test_a_revoked_key_signs_nothing_any_more(vendor: Any) -> None:
@@ -101,7 +101,7 @@ def test_a_revoked_key_signs_nothing_any_more(vendor: Any) -> None:
     keyring = vendor.anchors(keyring=json.loads(envelope.to_json())).keyring
     with pytest.raises(LotaBotsError, match="revoked") as caught:
         open_licence(vendor.licence(), keyring)
-    assert caught.value.code is Code.SIGNER_UNKNOWN
+    assert caught.value.code is Code.SIGNER_REVOKED
 
 
 def test_signed_claims_that_are_wrong_are_an_invalid_licence(vendor: Any) -> None:

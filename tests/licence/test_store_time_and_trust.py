@@ -119,7 +119,7 @@ def test_a_keyring_out_of_order_is_refused(store: LicenceStore, vendor: Any, tmp
     for envelope, says in ((vendor.keyring(version=3), "in its order"), (another, "leave it out")):
         with pytest.raises(LotaBotsError) as caught:
             store.trust.install_keyring(envelope.to_json())
-        assert caught.value.code is Code.KEYRING_INVALID
+        assert caught.value.code is Code.KEYRING_ORDER
         assert says in caught.value.hint
     assert code_of(lambda: store.trust.install_keyring(vendor.licence())) is Code.ENVELOPE_TYPE
     assert list(tmp_path.iterdir()) == []

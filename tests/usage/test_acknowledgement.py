@@ -169,7 +169,7 @@ def test_other_documents_and_other_signers_are_told_apart() -> None:
     good = sign(PayloadType.ACKNOWLEDGEMENT, body, [KEY]).to_json()
     with pytest.raises(LotaBotsError, match="was revoked") as caught:
         opened(good, frozenset({KEY_ID}))
-    assert caught.value.code is Code.SIGNER_UNKNOWN
+    assert caught.value.code is Code.SIGNER_REVOKED
 
 
 def test_the_key_must_have_been_valid_on_the_day_of_issue() -> None:
@@ -182,7 +182,7 @@ def test_the_key_must_have_been_valid_on_the_day_of_issue() -> None:
     late = sign(PayloadType.ACKNOWLEDGEMENT, compose_acknowledgement(SAID), [KEY]).to_json()
     with pytest.raises(LotaBotsError, match="day of issue") as caught:
         open_acknowledgement(late, until_april, frozenset())
-    assert caught.value.code is Code.SIGNER_UNKNOWN
+    assert caught.value.code is Code.SIGNER_NOT_VALID
     assert asked == [None, datetime(2026, 4, 3, 7, 6, 40, tzinfo=UTC)]
 
 

@@ -90,7 +90,7 @@ def a_licence_signed_with_the_rate_card_key(world: World) -> str:
     return code_of(lambda: world.store().install(world.workshop.licence(by=world.workshop.cards)))
 
 
-@refused(Who.THIEF, "to issue licences with a key whose time is over", Code.SIGNER_UNKNOWN, Side.APPLIANCE)
+@refused(Who.THIEF, "to issue licences with a key whose time is over", Code.SIGNER_NOT_VALID, Side.APPLIANCE)
 def a_licence_signed_with_an_expired_key(world: World) -> str:
     """Signs today with a key that was valid until last December."""
     return code_of(lambda: world.store().install(world.workshop.licence(by=world.workshop.old)))
@@ -114,7 +114,7 @@ def a_licence_dated_back_into_the_time_of_its_key(world: World) -> str:
     return answer
 
 
-@refused(Who.THIEF, "to go on after the theft was noticed", Code.SIGNER_UNKNOWN, Side.APPLIANCE)
+@refused(Who.THIEF, "to go on after the theft was noticed", Code.SIGNER_REVOKED, Side.APPLIANCE)
 def a_licence_signed_with_a_revoked_key(world: World) -> str:
     """Signs with the stolen key after the vendor's next keyring revoked it."""
     workshop, store = world.workshop, world.store()

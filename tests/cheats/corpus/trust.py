@@ -61,13 +61,13 @@ def a_keyring_signed_with_an_issuing_key(world: World) -> str:
     return code_of(lambda: world.store().trust.install_keyring(data))
 
 
-@refused(Who.CUSTOMER, "to jump over the keyring that revokes a key", Code.KEYRING_INVALID, Side.APPLIANCE)
+@refused(Who.CUSTOMER, "to jump over the keyring that revokes a key", Code.KEYRING_ORDER, Side.APPLIANCE)
 def a_keyring_skipped(world: World) -> str:
     """Installs version 3 and leaves version 2 out."""
     return code_of(lambda: world.store().trust.install_keyring(world.workshop.keyring(version=3).to_json()))
 
 
-@refused(Who.CUSTOMER, "to go back behind a revocation", Code.KEYRING_INVALID, Side.APPLIANCE)
+@refused(Who.CUSTOMER, "to go back behind a revocation", Code.KEYRING_ORDER, Side.APPLIANCE)
 def an_older_keyring_replayed(world: World) -> str:
     """Installs version 2 again when version 3 is in force."""
     workshop, trust = world.workshop, world.store().trust
@@ -77,7 +77,7 @@ def an_older_keyring_replayed(world: World) -> str:
     return code_of(lambda: trust.install_keyring(second))
 
 
-@refused(Who.THIEF, "two worlds with one number", Code.KEYRING_INVALID, Side.APPLIANCE)
+@refused(Who.THIEF, "two worlds with one number", Code.KEYRING_ORDER, Side.APPLIANCE)
 def two_keyrings_of_one_version(world: World) -> str:
     """Made the root sign another version 2, and sends it to an appliance that has the first."""
     workshop, trust = world.workshop, world.store().trust
