@@ -6,6 +6,7 @@ import contextlib
 
 from lotabotsd.foundation.clock import NANOSECONDS, month_window
 from lotabotsd.foundation.errors import Code, LotaBotsError
+from lotabotsd.licence.claims import Licence
 from lotabotsd.licence.keyring import Keyring, Use
 from lotabotsd.usage.acknowledged import rate_cards
 from lotabotsd.usage.bill import Bill, bill_of
@@ -15,6 +16,7 @@ from lotabotsd.usage.ledger import Ledger
 from lotabotsd.usage.month_usage import recorded_from, usage_of_month
 from lotabotsd.usage.rate_card import open_rate_card
 from lotabotsd.usage.rating import Plan, choose_card
+from lotabotsd.usage.report import list_reports
 
 from .appliance import Appliance
 
@@ -32,7 +34,7 @@ def preview_bill(appliance: Appliance, month: str) -> Bill:
         raise LotaBotsError(
             Code.VALUE_INVALID, f"{month_text(asked)} has not begun", hint="name this month or one before"
         )
-    licence = appliance.licence.current()
+    licence = _licence_of(appliance, asked)
     sent = sent_cards(appliance.ledger, appliance.licence.trust.keyring())
     card = choose_card(sent, licence.rate_card, asked) if licence is not None else None
     if licence is None or card is None:
@@ -57,6 +59,22 @@ def preview_bill(appliance: Appliance, month: str) -> Bill:
         development=appliance.licence.standing().development,
         counted=(since if begin is None else max(since, begin), min(until, now)),
     )
+
+
+def _licence_of(appliance: Appliance, month: int) -> Licence | None:
+    """The licence that a month YYYYMM is billed under, as the vendor chooses it.
+
+    Once a report reaches the month's end it is the one in the newest report that reaches into the month;
+    until then the one in force. Raises what is wrong with the installed one.
+    """
+    since, until = month_span(month)
+    touching = [r for r in list_reports(appliance.ledger) if r.period_from < until and r.period_until > since]
+    if touching and touching[-1].period_until >= until:
+        named = touching[-1].context["licence"]
+        kept = appliance.licence.kept(named["id"]) if named else None
+        if kept is not None:
+            return kept
+    return appliance.licence.current()
 
 
 def sent_cards(ledger: Ledger, keyring: Keyring) -> list[bytes]:

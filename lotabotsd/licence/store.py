@@ -1,12 +1,14 @@
 """Keep the installed licence: judge a new one, put it in place whole, keep the one before for an undo.
 
 In its directory (0700): `current.dsse.json`, `previous.dsse.json`, `memory.json` (highest sequence seen),
-`clock.json` (the clock's floor) and the files of `trust`. Each is written atomically, in an order in
-which a crash between two files leaves a state that is right by itself; doing the same again finishes it.
+`clock.json` (the clock's floor), `licence-<id>.dsse.json` of the last 64 that were installed, and the files
+of `trust`. Each is written atomically, in an order in which a crash between two files leaves a state that is
+right by itself; doing the same again finishes it.
 """
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -30,6 +32,8 @@ from .trust import Trust
 
 # An undo, not a way back to a larger licence that was replaced long ago.
 ROLLBACK_WINDOW_NS = 7 * 86_400 * NANOSECONDS
+LICENCES_KEPT = 64
+_LICENCE_ID = re.compile(r"lic_[0-9A-Za-z]{16}")
 FLOOR_STEP_NS = 60 * NANOSECONDS  # the floor on disk may be behind by this much
 
 # Why a licence is not installed: by the code of the standing that it would give.
@@ -156,6 +160,14 @@ class LicenceStore:
             (self._directory / "previous.dsse.json").unlink()
             return change
 
+    def kept(self, licence_id: str) -> Licence | None:
+        """A licence that was installed here once, verified; None where it is not kept or trusted any more."""
+        data = self._read(_kept_name(licence_id)) if _LICENCE_ID.fullmatch(licence_id) else b""
+        try:
+            return open_licence(data, self.trust.keyring()).licence if data else None
+        except LotaBotsError:
+            return None
+
     def components(self) -> dict[str, str]:
         """This machine's fingerprint components as they are now."""
         return dict(self._components())
@@ -241,10 +253,18 @@ class LicenceStore:
         replaced = self._usable_current()
         if replaced is not None and replaced.digest != opened.digest:
             self._write("previous.dsse.json", replaced.envelope.to_json())
+        self._write(_kept_name(opened.licence.licence_id), opened.envelope.to_json())
+        self._forget_oldest()
         self._write("current.dsse.json", opened.envelope.to_json())
         self._write(
             "memory.json", memory_bytes(memory.with_licence(opened.signer, _seen(opened), self._now_ns()))
         )
+
+    def _forget_oldest(self) -> None:
+        """Keep the last licences that were installed: past months are reckoned under theirs."""
+        kept = sorted(self._directory.glob(_kept_name("lic_*")), key=lambda path: path.stat().st_mtime_ns)
+        for path in kept[:-LICENCES_KEPT]:
+            path.unlink(missing_ok=True)
 
     def _usable_current(self) -> Opened | None:
         """The installed licence; none where it cannot be used, which is not worth an undo either."""
@@ -274,3 +294,7 @@ class LicenceStore:
 
 def _seen(opened: Opened) -> Seen:
     return Seen(opened.licence.sequence, opened.digest)
+
+
+def _kept_name(licence_id: str) -> str:
+    return f"licence-{licence_id}.dsse.json"

@@ -222,7 +222,7 @@ class Walk:
             self.billed(month, *everything)
         self.step("The customer looks at the same bills")
         for site in (self.east, self.west):
-            for month in ("2026-10",):
+            for month in ("2026-09", "2026-10"):
                 preview = site.quietly("bill", "preview", "--month", month, "--lines").out
                 lines = self.vendor.quietly(
                     "rate", "--month", month, *(str(report) for report in reports[site.name])
@@ -245,6 +245,15 @@ class Walk:
             self.telling.proved(f"{month}: {total} EUR for both", str(total) in said.out)
         again = self.vendor.quietly("rate", *(str(report) for report in everything))
         self.telling.proved("billing everything once more adds no line", " 0 of them new" in again.err)
+
+    def afterwards(self) -> None:
+        """The next report of west is one like any other: the copy's rejection left nothing behind."""
+        self.world.until(day("2026-12-01 01:00"))
+        self.step("A month later west reports as if nothing had been")
+        said = self.verified(self.west.mail(3), show=("verdict", "billable", "charged"))
+        self.telling.proved("the rejected copy is nobody's history", "valid\n" in said.out)
+        seats = self.vendor.quietly("seat", "list")
+        self.telling.proved("seat list: west is up to date", "fork" not in seats.out)
 
     def verified(self, report: Path, *, exit_code: int = 0, show: tuple[str, ...]) -> Said:
         return self.vendor.run("report", "verify", str(report), exit_code=exit_code, show=show)
@@ -322,7 +331,8 @@ def _walk(folder: Path, page: Path | None) -> int:
     try:
         for act in (
             walk.begin, walk.activate, walk.september, walk.rotate_and_upgrade, walk.copy_a_disk,
-            walk.set_the_clock_back, walk.overdue, walk.october, walk.late_answers, walk.bills,
+            walk.set_the_clock_back, walk.overdue, walk.october, walk.late_answers,
+            walk.bills, walk.afterwards,
         ):  # fmt: skip
             act()
     except WrongResultError as wrong:

@@ -15,7 +15,7 @@ from lotabotsd.foundation.errors import Code, LotaBotsError
 from lotabotsd.licence.claims import Tier
 from lotabotsd.licence.fingerprint import component
 from lotabotsd.licence.standing import State
-from lotabotsd.licence.store import LicenceStore
+from lotabotsd.licence.store import LICENCES_KEPT, LicenceStore
 
 HERE = {"machine-id": component("machine-id", "a"), "dmi-uuid": component("dmi-uuid", "b")}
 
@@ -287,3 +287,18 @@ def test_a_directory_that_cannot_be_written_is_told(
     missing = LicenceStore(tmp_path / "missing", vendor.anchors(), clock)
     assert missing.standing().state is State.NONE
     assert code_of(lambda: missing.install(vendor.licence())) is Code.FILE_UNWRITABLE
+
+
+def test_replaced_licences_are_kept_by_their_id_and_the_oldest_go(
+    store: LicenceStore, vendor: Any, tmp_path: Path
+) -> None:
+    names = [f"lic_{number:016d}" for number in range(LICENCES_KEPT + 2)]
+    for number, name in enumerate(names):
+        store.install(vendor.licence(licence_id=name, sequence=10 + number))
+    kept = store.kept(names[-2])
+    assert kept is not None
+    assert (kept.licence_id, kept.sequence) == (names[-2], 10 + LICENCES_KEPT)
+    assert (store.kept(names[0]), store.kept("../../etc/passwd")) == (None, None)
+    assert len(list(tmp_path.glob("licence-*"))) == LICENCES_KEPT
+    (tmp_path / f"licence-{names[-1]}.dsse.json").write_bytes(b"{}")
+    assert store.kept(names[-1]) is None

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from lotabots_vendor.history import Finding, Issued, Reported, Verdict, judge
+from lotabots_vendor.history import Finding, Issued, Reported, Verdict, decided, judge
 
 HOUR = 3_600
 PAID = Issued("Example GmbH", "pro", "paid")
@@ -220,3 +220,22 @@ def test_findings_of_the_file_itself_come_first_and_count() -> None:
     verdict = judge(report(2), [], PAID, [warning])
     assert (verdict.verdict, verdict.billable) == ("valid_with_findings", True)
     assert codes(verdict) == ["clock", "report_missing"]
+
+
+def test_what_follows_a_rejected_report_is_a_fork_and_the_genuine_one_is_not() -> None:
+    rejected = report(2, report_hash="copy")
+    following = report(3, previous_report_hash="copy", report_hash="copy 3")
+    verdict = judge(following, [report(1), report(2)], PAID, [], rejected={rejected.report_hash})
+    assert [finding.code for finding in verdict.findings] == ["forked"]
+    assert "which was rejected" in verdict.findings[0].detail
+    assert judge(report(3), [report(1), report(2)], PAID, [], rejected={"copy"}).verdict == "valid"
+
+
+def test_a_persons_answer_decides_what_waits_and_nothing_else() -> None:
+    forked = judge(report(2, report_hash="other", head="other"), [report(1), report(2)], PAID, [])
+    assert (decided(forked, "").billable, decided(forked, "accepted_with_findings").billable) == (False, True)
+    assert decided(forked, "rejected").reason == "it was rejected"
+    trial = judge(report(1), [], replace(PAID, kind="trial"), [])
+    assert decided(trial, "accepted").billable is False
+    good = judge(report(1), [], PAID, [])
+    assert (decided(good, "accepted").billable, decided(good, "rejected").billable) == (True, False)

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from lotabotsd.foundation.clock import from_ns
 from lotabotsd.foundation.errors import Exit
 from lotabotsd.usage.bill_lines import line_json
 from lotabotsd.usage.drain import Drainer
@@ -294,3 +295,80 @@ def test_what_was_billed_cannot_be_changed(
         with pytest.raises(sqlite3.IntegrityError):
             connection.execute(statement)
     connection.close()
+
+
+def _keys(directory: Path, passphrase_file: Path) -> tuple[object, ...]:
+    return ("--dir", directory, "--passphrase-file", passphrase_file)
+
+
+def test_a_rejected_report_is_not_billed_and_not_asked_for(
+    vendor: Vendor, directory: Path, passphrase_file: Path, appliance: Any, verified: Any
+) -> None:
+    appliance.use(60_000)
+    report = verified(appliance.report(MARCH))
+    answer = vendor("ack", "issue", *_keys(directory, passphrase_file), "--reject", "wrong machine", report)
+    assert answer.code == Exit.OK, answer.err
+    refused = vendor("rate", "--dir", directory, report)
+    assert (refused.code, "it was rejected" in refused.err) == (Exit.CHECK_FAILED, True)
+    again = vendor("ack", "issue", *_keys(directory, passphrase_file), "--accept", report)
+    assert (again.code, "was rejected before" in again.err) == (Exit.CHECK_FAILED, True)
+    assert vendor("--json", "report", "verify", "--dir", directory, report).json["billable"] is False
+
+
+def test_what_a_rejected_report_was_billed_is_taken_back_by_the_next_run(
+    vendor: Vendor, directory: Path, passphrase_file: Path, appliance: Any, verified: Any,
+    make_metered: Any, licence: LicenceFacts, clock: Any,
+) -> None:  # fmt: skip
+    """The copy's report came first and was billed; the genuine one follows."""
+    copy = make_metered("apl_test", licence, "copy")
+    start = clock.wall_ns()
+    copy.use(60_000)
+    first = verified(copy.report(MARCH))
+    assert total(vendor("rate", "--dir", directory, first).out) == Decimal("95.00")
+    clock.set_wall(from_ns(start))
+    appliance.use(20_000)
+    genuine = appliance.report(MARCH)
+    said = vendor("--json", "report", "verify", "--dir", directory, genuine).json
+    assert (said["findings"][0]["code"], said["billable"]) == ("forked", False)
+    keys = _keys(directory, passphrase_file)
+    assert vendor("ack", "issue", *keys, "--reject", "a copy", first).code == Exit.OK
+    assert vendor("ack", "issue", *keys, "--accept", genuine).code == Exit.OK
+    lines = vendor("rate", "--dir", directory, genuine)
+    assert lines.code == Exit.OK, lines.err
+    assert total(lines.out) == Decimal("50.00")  # 19.00, and the minimum
+    assert " 0 of them new" in vendor("rate", "--dir", directory, genuine).err
+
+
+def test_a_report_that_a_person_accepted_is_billed(
+    vendor: Vendor, directory: Path, passphrase_file: Path, appliance: Any, verified: Any,
+    make_metered: Any, licence: LicenceFacts, clock: Any,
+) -> None:  # fmt: skip
+    start = clock.wall_ns()
+    verified(make_metered("apl_test", licence, "copy").report(MARCH))
+    clock.set_wall(from_ns(start))
+    appliance.use(60_000)
+    report = verified(appliance.report(MARCH))
+    assert "a person must decide" in vendor("rate", "--dir", directory, report).err
+    keys = _keys(directory, passphrase_file)
+    assert vendor("ack", "issue", *keys, "--accept", report).code == Exit.OK
+    (other,) = (
+        entry["report_hash"]
+        for entry in vendor("--json", "report", "list", "--dir", directory).json
+        if entry["acknowledged"] is None
+    )
+    assert vendor("ack", "issue", *keys, "--reject", "a copy", other).code == Exit.OK
+    assert total(vendor("rate", "--dir", directory, report).out) == Decimal("95.00")
+
+
+def test_a_month_whose_last_days_are_missing_is_not_billed_before_they_come(
+    vendor: Vendor, directory: Path, appliance: Any, verified: Any
+) -> None:
+    first = verified(appliance.report(datetime(2026, 3, 10, tzinfo=UTC)))
+    appliance.use(60_000)
+    second = appliance.report(MARCH)
+    third = verified(appliance.report(APRIL))
+    said = vendor("rate", "--dir", directory, "--month", "2026-03", first, third)
+    assert (said.code, "nothing is reported from 2026-03-10" in said.err, said.out) == (Exit.OK, True, "")
+    verified(second)
+    billed = vendor("rate", "--dir", directory, "--month", "2026-03", first, second, third)
+    assert total(billed.out) == Decimal("95.00")

@@ -184,7 +184,7 @@ def _issued(
     with records.writing():
         issued = records.acknowledgement(reported.report_hash)
         if issued is not None:
-            _refuse_another(issued, included, reject)
+            _refuse_another(issued, included, accept, reject)
             return issued, True
         body = acknowledgement_body(
             reported, verdict, issued_at=desk.now(), included=included, accept=accept, reject=reject
@@ -195,7 +195,7 @@ def _issued(
     return envelope, False
 
 
-def _refuse_another(issued: bytes, included: Included, reject: tuple[str, ...]) -> None:
+def _refuse_another(issued: bytes, included: Included, accept: bool, reject: tuple[str, ...]) -> None:
     """Raises CONFLICT when what was issued before is not what is asked for now."""
     said = read_acknowledgement(parse_envelope(issued).body)
     if included.rate_card is not None and included.rate_card != said.rate_card:
@@ -209,6 +209,10 @@ def _refuse_another(issued: bytes, included: Included, reject: tuple[str, ...]) 
             Code.CONFLICT,
             "the report was acknowledged without this licence",
             hint="send the licence by itself: lotabotsctl licence install FILE",
+        )
+    if accept and not said.accepted:
+        raise LotaBotsError(
+            Code.CONFLICT, "the report was rejected before", hint="an acknowledgement is not taken back"
         )
     if reject and said.accepted:
         raise LotaBotsError(

@@ -85,6 +85,5 @@ def _decide(verdict: Verdict, accept: bool, reject: tuple[str, ...]) -> tuple[Ac
 
 
 def _line(finding: Finding) -> str:
-    span = f" ({finding.since} until {finding.until})" if finding.since and finding.until else ""
-    text = f"{finding.code}: {finding.detail}{span}"
+    text = f"{finding.code}: {finding.detail}{finding.span}"
     return "".join(c if c.isprintable() else "?" for c in text)[:MAX_REASON_CHARACTERS]

@@ -102,10 +102,13 @@ class Biller:
         self._card = card
         self._billing_month = billing_month
         self._incomplete = incomplete
+        self._rejected = records.rejected()  # also after they were rated: the next run takes them out again
 
     def bill(self, appliance: str, month: int) -> Billed:
         """Bill a month, or correct it. Raises CONFLICT, NOT_FOUND, RATE_CARD_INVALID."""
-        known = self._books.reports(appliance)
+        known = [
+            report for report in self._books.reports(appliance) if report.report_hash not in self._rejected
+        ]
         booked = self._books.lines(appliance, month)
         terms = self._books.terms(appliance, month)
         if terms is None:
@@ -139,7 +142,7 @@ class Biller:
         return Billed(appliance, month, (*booked, *new), len(new))
 
     def _rated(self, appliance: str, month: int, terms: Terms) -> tuple[Line, ...]:
-        usage = self._books.usage(appliance, month)
+        usage = self._books.usage(appliance, month, leaving_out=self._rejected)
         return rate_month(usage, parse_rate_card(terms.card), terms.plan, month, appliance)
 
     def _new_terms(self, appliance: str, month: int, known: Sequence[RatedReport]) -> Terms:
@@ -161,9 +164,9 @@ class Biller:
         rated = {report.report_hash for report in known}
         since, until = month_span(month)
         for reported in self._records.reports(appliance):
-            said = self._records.verdict(reported.report_hash)
+            said = self._records.decided(reported.report_hash)
             touches = reported.period_from < until and reported.period_until > since
-            if touches and reported.report_hash not in rated and said is not None and said[0].billable:
+            if touches and reported.report_hash not in rated and said is not None and said.billable:
                 raise LotaBotsError(
                     Code.CONFLICT,
                     f"report {reported.sequence} of {appliance} also is about {month_text(month)}",
@@ -191,7 +194,7 @@ def _hole(month: int, known: Sequence[RatedReport]) -> tuple[int, int] | None:
         if report.period_from > reached and not (report.sequence == 1 and reached == since):
             return reached, report.period_from
         reached = max(reached, report.period_until)
-    return None
+    return (reached, until) if reached < until else None
 
 
 def notes(billed: Sequence[Billed]) -> Iterator[str]:

@@ -6,7 +6,7 @@ In `billing.db` of the vendor's directory, beside `vendor.db`. Lines and the ter
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from contextlib import AbstractContextManager
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -138,15 +138,19 @@ class Books:
         ).fetchall()
         return [RatedReport(*(*fields[:7], json.loads(fields[7]))) for fields in found]
 
-    def usage(self, appliance: str, month: int) -> dict[tuple[str, str], Meters]:
-        """All that is known of a month, by organisation and model."""
+    def usage(
+        self, appliance: str, month: int, *, leaving_out: Set[str] = frozenset()
+    ) -> dict[tuple[str, str], Meters]:
+        """All that is known of a month, by organisation and model, but what reports `leaving_out` say."""
         found = self._db.conn.execute(
-            "SELECT organisation, model, meters FROM usage JOIN reports USING (report_hash) "
+            "SELECT organisation, model, meters, report_hash FROM usage JOIN reports USING (report_hash) "
             "WHERE appliance = ? AND month = ?",
             (appliance, month),
         ).fetchall()
         sums: dict[tuple[str, str], Meters] = {}
-        for organisation, model, meters in found:
+        for organisation, model, meters, report_hash in found:
+            if report_hash in leaving_out:
+                continue
             name = (organisation, model)
             sums[name] = sums.get(name, Meters()) + Meters(*json.loads(meters))
         return sums

@@ -5,8 +5,8 @@ What is the same report again is not judged here: it is known by its hash and ge
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, replace
 
 from lotabotsd.foundation.clock import NANOSECONDS, from_ns, rfc3339
 
@@ -48,6 +48,13 @@ class Finding:
     since: str = ""
     until: str = ""
 
+    @property
+    def span(self) -> str:
+        """When, for people; empty where it is not known."""
+        if self.since and self.until:
+            return f" ({self.since} until {self.until})"
+        return f" (until {self.until})" if self.until else ""
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -69,6 +76,22 @@ class Issued:
     revoked_at: int | None = None  # Unix seconds
 
 
+UNDECIDED = "a person must decide first"
+REJECTED = "rejected"  # as in an acknowledgement
+
+
+def decided(verdict: Verdict, answer: str) -> Verdict:
+    """A verdict as it stands after the report's answer (an acknowledgement's verdict; empty: none yet).
+
+    Who accepts a report with errors has decided that it is billed, and who rejects one that it is not.
+    """
+    if answer == REJECTED:
+        return replace(verdict, billable=False, reason="it was rejected")
+    if answer and verdict.reason.startswith(UNDECIDED):
+        return replace(verdict, billable=True, reason="")
+    return verdict
+
+
 def judge(
     reported: Reported,
     before: Sequence[Head],
@@ -76,18 +99,24 @@ def judge(
     own: Sequence[Finding],
     *,
     asked_with: str | None = None,
+    rejected: Set[str] = frozenset(),
 ) -> Verdict:
     """The verdict on a genuine report; `own` are the findings that its file alone gave.
 
-    `before` holds the other verified reports of the same appliance, in any order; `asked_with` is the key of
-    its activation request.
+    `before` holds the other verified reports of the same appliance, in any order, without those that were
+    `rejected` (their hashes); `asked_with` is the key of its activation request.
     """
     # That a report is a development one is expected here and told as a note, not twice.
     expected = [finding for finding in own if finding.code != "development"]
     stranger = asked_with is not None and asked_with != reported.key_id and not before
     detail = "its licence was asked for with another key"
     key = [_finding("key_changed", "error", detail, reported)] if stranger else []
-    findings = (*expected, *key, *_chain(reported, before), *_licence(reported, issued))
+    outcast = []
+    if reported.previous_report_hash in rejected:
+        detail = f"it follows report {(reported.previous_report_hash or '')[:16]}, which was rejected"
+        outcast = [_finding("forked", "error", detail, reported)]
+    chain = _chain(reported, before, follows_rejected=bool(outcast))
+    findings = (*expected, *key, *outcast, *chain, *_licence(reported, issued))
     serious = [finding for finding in findings if finding.severity != "note"]
     reason = _reason(reported, issued, findings)
     return Verdict("valid_with_findings" if serious else "valid", not reason, reason, findings)
@@ -104,10 +133,10 @@ def _reason(reported: Reported, issued: Issued | None, findings: Sequence[Findin
     if issued.kind != "paid":
         return f"its licence is a {issued.kind} one"
     errors = [finding.code for finding in findings if finding.severity == "error"]
-    return f"a person must decide first: {', '.join(errors)}" if errors else ""
+    return f"{UNDECIDED}: {', '.join(dict.fromkeys(errors))}" if errors else ""
 
 
-def _chain(reported: Head, before: Sequence[Head]) -> list[Finding]:
+def _chain(reported: Head, before: Sequence[Head], *, follows_rejected: bool = False) -> list[Finding]:
     """How the report fits to the others of its appliance."""
     found: list[Finding] = []
     if any(other.key_id != reported.key_id for other in before):
@@ -115,12 +144,12 @@ def _chain(reported: Head, before: Sequence[Head]) -> list[Finding]:
             _finding("key_changed", "error", "earlier reports of this appliance have another key", reported)
         )
     forks = [other for other in before if forked(reported, other)]
-    if forks:
+    if forks and not follows_rejected:
         how = _forked_how(reported, forks[0])
         detail = f"report {forks[0].report_hash[:16]} {how}: a cloned or restored machine"
         found.append(_finding("forked", "error", detail, reported))
     neighbours = [(other, reported) for other in before if other.report_hash == reported.previous_report_hash]
-    if not neighbours and reported.previous_report_hash is not None and not forks:
+    if not neighbours and reported.previous_report_hash is not None and not forks and not follows_rejected:
         found.append(_gap(reported, before))
     # A report that was missing may come after the one that follows it.
     neighbours += [

@@ -131,8 +131,8 @@ def _judged(records: Records, reports: list[Reported]) -> list[tuple[Reported, V
     """Reports with what was said of each; what a person rejected is decided, and waits for nothing."""
     rejected = records.rejected()
     reports = [reported for reported in reports if reported.report_hash not in rejected]
-    judged = [(reported, records.verdict(reported.report_hash)) for reported in reports]
-    return [(reported, known[0]) for reported, known in judged if known is not None]
+    judged = [(reported, records.decided(reported.report_hash)) for reported in reports]
+    return [(reported, known) for reported, known in judged if known is not None]
 
 
 def _runs(licence: Licence, since: int, until: int) -> bool:

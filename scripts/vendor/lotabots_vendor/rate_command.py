@@ -171,7 +171,7 @@ def _read(file: Path) -> ReportFacts:
 def _refuse_unverified(records: Records, reports: Sequence[ReportFacts]) -> None:
     """Raises CONFLICT for a report that nobody verified here, or that is not billed."""
     for facts in reports:
-        known = records.verdict(facts.report_hash)
+        known = records.decided(facts.report_hash)
         name = f"report {facts.sequence} of {facts.appliance_id}"
         if known is None:
             raise LotaBotsError(
@@ -179,10 +179,8 @@ def _refuse_unverified(records: Records, reports: Sequence[ReportFacts]) -> None
                 f"{name} was not verified here",
                 hint="first: lotabots-vendor report verify FILE",
             )
-        if not known[0].billable:
-            raise LotaBotsError(
-                Code.CONFLICT, f"{name} is not billed: {known[0].reason}", hint="leave it out"
-            )
+        if not known.billable:
+            raise LotaBotsError(Code.CONFLICT, f"{name} is not billed: {known.reason}", hint="leave it out")
 
 
 def _written(lines: Sequence[Line], form: str, reports: Sequence[ReportFacts]) -> bytes:

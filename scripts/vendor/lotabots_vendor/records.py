@@ -19,7 +19,7 @@ from lotabotsd.foundation.database import open_database, transaction
 from lotabotsd.licence.claims import Licence
 from lotabotsd.licence.revocations import Revoked
 
-from .history import Finding, Head, Reported, Verdict
+from .history import Finding, Head, Reported, Verdict, decided
 
 if TYPE_CHECKING:
     import sqlite_utils
@@ -260,9 +260,11 @@ class Records:
         )
 
     def heads(self, appliance_id: str) -> list[Head]:
-        """Where the verified reports of a seat begin and end, by number."""
+        """Where the verified reports of a seat begin and end, by number, without the rejected ones."""
         rows = self._db.execute(
-            "SELECT * FROM heads WHERE appliance_id = ? ORDER BY sequence, report_hash", [appliance_id]
+            "SELECT heads.* FROM heads LEFT JOIN acknowledgements USING (report_hash)"
+            " WHERE appliance_id = ? AND coalesce(verdict, '') <> 'rejected' ORDER BY sequence, report_hash",
+            [appliance_id],
         ).fetchall()
         return [Head(*row) for row in rows]
 
@@ -275,6 +277,16 @@ class Records:
         """Whether any verified report names this licence."""
         query = "SELECT 1 FROM reports WHERE json_extract(reported, '$.licence_id') = ? LIMIT 1"
         return self._db.execute(query, [licence_id]).fetchone() is not None
+
+    def decided(self, report_hash: str) -> Verdict | None:
+        """The verdict on a report as it stands after its answer, if it was verified."""
+        known = self.verdict(report_hash)
+        if known is None:
+            return None
+        row = self._db.execute(
+            "SELECT verdict FROM acknowledgements WHERE report_hash = ?", [report_hash]
+        ).fetchone()
+        return decided(known[0], str(row[0]) if row else "")
 
     def verdict(self, report_hash: str) -> tuple[Verdict, int] | None:
         """What was said of a report when it was first verified, and when (nanoseconds since 1970)."""

@@ -94,8 +94,9 @@ def remember(
     reported = _reported(facts)
     with records.writing():
         known = records.verdict(reported.report_hash)
-        if known is not None:
-            return known
+        stands = records.decided(reported.report_hash)
+        if known is not None and stands is not None:
+            return stands, known[1]
         claims = issued_claims(records, reported.licence_id)
         revoked = records.revoked().get(reported.licence_id)
         revoked_at = to_ns(revoked.revoked_at) // NANOSECONDS if revoked else None
@@ -108,6 +109,7 @@ def remember(
             issued,
             own,
             asked_with=seat.key_id if seat else None,
+            rejected=records.rejected(),
         )
         records.add_report(reported, verdict, desk.clock.wall_ns())
     return verdict, None
@@ -189,5 +191,4 @@ def _refused(desk: Desk, check: ReportCheck) -> int:
 
 
 def _line(finding: Finding) -> str:
-    span = f" ({finding.since} until {finding.until})" if finding.since and finding.until else ""
-    return printable(f"{finding.severity}: {finding.code}: {finding.detail}{span}")
+    return printable(f"{finding.severity}: {finding.code}: {finding.detail}{finding.span}")
