@@ -83,3 +83,14 @@ def test_several_files_are_not_checked_at_once(ctl: Any, clock: Any, tmp_path: P
         clock.advance(1)
     refused = ctl("licence", "install", "--check", *(str(file) for file in files))
     assert (refused.code, "one file" in refused.err) == (Exit.USAGE, True)
+
+
+def test_the_table_of_states_is_shown_with_every_effect(ctl: Any, clock: Any, tmp_path: Path) -> None:
+    shown = ctl("licence", "show", "--states").out
+    for code in ("licence_none", "licence_grace", "licence_revoked", "licence_terminated"):
+        assert code in shown
+    licence = tmp_path / "licence.txt"
+    order = ("--development", "--tier", "pro", "--customer", "Example GmbH", "--output", licence)
+    _vendor(clock, "licence", "issue", *order)
+    checked = ctl("licence", "install", "--check", str(licence)).out
+    assert "everything that the licence allows" in checked

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from lotabotsd.cli.session import Session, json_option, pass_session, say_spread, show
-from lotabotsd.cli.tables import Cell, limit_text, moment_text, pairs
+from lotabotsd.cli.tables import Cell, limit_text, moment_text, pairs, table
 from lotabotsd.foundation.errors import Code, LotaBotsError
 from lotabotsd.foundation.files import write_atomically
 
@@ -31,11 +31,16 @@ def licence() -> None:
 
 
 @licence.command("show")
+@click.option("--states", is_flag=True, help="Also show every state that there is, with its effect.")
 @json_option
 @pass_session
-def show_licence(session: Session, as_json: bool) -> None:
+def show_licence(session: Session, states: bool, as_json: bool) -> None:
     """Show what the licence allows, and whose keys are trusted."""
-    show(session.client.get("licence"), _shown, as_json=as_json)
+    found = session.client.get("licence")
+    show(found, _shown, as_json=as_json)
+    if states and not as_json:
+        rows = [[row["state"], row["code"], row["effect"]] for row in found["states"]]
+        click.echo(f"\n{table(('STATE', 'CODE', 'EFFECT'), rows)}")
 
 
 @licence.command("install", short_help="Install the licence in FILE (or - for standard input).")
@@ -133,6 +138,7 @@ def standing_text(standing: dict[str, Any]) -> str:
     """What the licence allows, as `licence show` prints it."""
     entries: list[tuple[str, Cell]] = [
         ("state", standing["state"]),
+        ("code", standing["code"]),
         ("effect", standing["effect"]),
         ("tier", standing["tier"]),
         ("customer", standing["customer"]),
@@ -166,6 +172,8 @@ def change_text(change: dict[str, Any]) -> str:
         lines.append(("features gained", ", ".join(gained)))
     if lost:
         lines.append(("features lost", ", ".join(lost)))
+    if before["code"] != after["code"]:
+        lines.append(("then", after["effect"]))
     return pairs(lines, indent=2) if lines else "  nothing"
 
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +15,12 @@ import click
 from lotabotsd.cli.session import Session, json_option, pass_session, say_spread, show
 from lotabotsd.cli.tables import Cell, moment_text, pairs, printable, table
 from lotabotsd.foundation.clock import NANOSECONDS
-from lotabotsd.foundation.errors import Exit
+from lotabotsd.foundation.errors import Exit, LotaBotsError
 from lotabotsd.foundation.files import write_atomically
 
 from .licence import change_text, read_document
 
+PROGRESS_SECONDS = 2.0
 _HEADINGS = {"organisation": "ORGANISATION", "key": "KEY", "model": "MODEL", "outcome": "OUTCOME"}
 
 
@@ -65,7 +70,9 @@ def export(session: Session, until: str, cut: bool, output: Path | None, as_json
     """Write the next signed usage report into the outbox."""
     if cut and until not in ("", "now"):
         raise click.UsageError("--cut means --until now: give one of the two")
-    made = session.client.patient().post("usage", "reports", body={"until": "now" if cut else until})["items"]
+    with _told(session):
+        client = session.client.patient()
+        made = client.post("usage", "reports", body={"until": "now" if cut else until})["items"]
     if output is not None:
         for report in made:
             copy = output / report["name"]
@@ -102,6 +109,35 @@ def acknowledge(session: Session, file: Path, check: bool, as_json: bool) -> int
     came_along = [each for each in (licence, found["rate_card"]) if each is not None]
     refused = found["verdict"] == "rejected" or any(each["refused"] for each in came_along)
     return Exit.WARNINGS if refused else Exit.OK
+
+
+@contextmanager
+def _told(session: Session) -> Iterator[None]:
+    """Say on a terminal how many reports are written, while many are: a large ledger takes minutes."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    done = threading.Event()
+
+    def tell() -> None:
+        first = told = None
+        while not done.wait(PROGRESS_SECONDS):
+            try:
+                number = len(session.client.get("usage", "reports")["items"])
+            except LotaBotsError:
+                continue  # the command itself will say what is wrong
+            first = number if first is None else first
+            if number not in (first, told):
+                click.echo(f"{number - first} reports written, and it goes on", err=True)
+            told = number
+
+    teller = threading.Thread(target=tell, daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        done.set()
+        teller.join(PROGRESS_SECONDS)
 
 
 def _usage(found: dict[str, Any]) -> str:

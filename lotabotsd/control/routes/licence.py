@@ -13,6 +13,7 @@ from lotabotsd.foundation.errors import LotaBotsError
 from lotabotsd.identity.audit import REFUSED
 from lotabotsd.identity.records import Actor
 from lotabotsd.licence.claims import to_claims
+from lotabotsd.licence.standing import TABLE
 from lotabotsd.licence.store import Change
 
 DOCUMENT_BODY = {"requestBody": {"required": True, "content": {"application/octet-stream": {}}}}
@@ -43,6 +44,10 @@ def routes(rooms: Rooms) -> APIRouter:
             "standing": standing.to_dict(),
             "licence": to_claims(current) if current else None,
             "trust": _trust(rooms),
+            "states": [
+                {"found": found.value, "state": row.state.value, "code": row.code, "effect": row.effect}
+                for found, row in TABLE.items()
+            ],
         }
 
     @router.put("/licence", openapi_extra=DOCUMENT_BODY)
