@@ -107,6 +107,7 @@ class Reconciling:
                 counters={
                     name: {version: Count(one.requests, one.inferences) for version, one in versions.items()}
                     for name, versions in asked.counters.items()
+                    if versions  # of the others nothing is known but that they are live
                 },
                 before=before.passed,
                 own_before=ended(self._own(before.own.get(run, {}), run), asked.run),
@@ -119,7 +120,10 @@ class Reconciling:
             return True
 
     def look_once_more(self) -> None:
-        """Before the counters may end: at a stop, a load, an unload. What fails holds nobody up."""
+        """Before the counters may end, at a stop, a load, an unload, and before a report.
+
+        What fails holds nobody up; what takes its time does, for `LOOK_SECONDS` and two drains.
+        """
         try:
             self.look()
         except LotaBotsError as error:
@@ -192,7 +196,8 @@ class Reconciling:
     def _keep(self, state: State, run: RunFacts) -> None:
         before = self._state.unaccounted
         beside = {run.trial.run_id} if run.trial is not None else set()
-        keep_state(self._ledger, state, {state.run, run.run_id, *beside})
+        runs = {state.run, run.run_id, *beside}
+        keep_state(self._ledger, state, runs)
         self._state = state
         if state.unaccounted != before:
             found = state.unaccounted

@@ -23,7 +23,7 @@ from lotabotsd.foundation.config import Config
 from lotabotsd.foundation.errors import Code, LotaBotsError
 from lotabotsd.models.facts import ModelFacts
 from lotabotsd.runtime.canary import Canary, CanaryTensor
-from lotabotsd.runtime.client import Counted, TritonClient
+from lotabotsd.runtime.client import UNNAMED, Counted, TritonClient
 from lotabotsd.runtime.messages import NO_RUN, RunFacts, TrialFacts, TrialKind
 from lotabotsd.usage.ledger import Ledger
 from lotabotsd.usage.report import check_report
@@ -354,3 +354,13 @@ def test_a_comparison_that_stands_still_is_a_warning(daemon, clock) -> None:
 )
 def test_nothing_is_certain_while_a_model_may_ask_others(models: Any, live: Any, expected: bool) -> None:
     assert clouded(models, live) is expected
+
+
+def test_a_live_model_without_a_usable_name_clouds_and_has_no_account(daemon, clock) -> None:
+    async def counters() -> dict[str, dict[str, Counted]]:
+        return {MODEL: {"1": Counted(1, 1)}, UNNAMED: {}, "huge": {}}
+
+    reconciling = comparing(daemon, clock, counters=counters)
+    assert reconciling.look()
+    assert reconciling.state.accounts.keys() == {MODEL}
+    assert reconciling.state.accounts[MODEL].clouded > 0

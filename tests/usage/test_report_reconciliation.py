@@ -13,7 +13,7 @@ import pytest
 
 from lotabotsd.foundation.canonical import canonical_json
 from lotabotsd.foundation.envelope import PayloadType, sign
-from lotabotsd.usage.reconciliation import NOTHING, Count, Look, Passed, State, compare
+from lotabotsd.usage.reconciliation import MAX_SUM, NOTHING, Count, Look, Passed, State, compare
 from lotabotsd.usage.reconciliation_store import keep_state, load_state, note_own, read_held
 from lotabotsd.usage.records import Outcome
 from lotabotsd.usage.report import (
@@ -298,3 +298,15 @@ def test_our_own_requests_are_kept_by_run_and_forgotten_with_it(box: Any) -> Non
     assert read_held(box.ledger).own == {"a": {M: 1}, "b": {M: 5}}
     keep_state(box.ledger, State(), {"b"})
     assert read_held(box.ledger).own == {"b": {M: 5}}
+
+
+def test_a_triton_that_exaggerates_in_every_run_still_leaves_a_report(box: Any) -> None:
+    box.serve(box.worker())
+    state = begun(box)
+    for number in range(12):
+        box.clock.advance(10)
+        counters = {M: Count((1 << 48) - 1, (1 << 48) - 1), "another": Count((1 << 48) - 1, 0)}
+        state = sampled(box, counters, state, run=f"run{number}")
+    data = report_of(box, state)
+    assert reconciliation(data)["models"][M]["counted"]["requests"] == MAX_SUM
+    assert ("unaccounted", Severity.WARNING) in told(data)
