@@ -356,6 +356,16 @@ def test_nothing_is_certain_while_a_model_may_ask_others(models: Any, live: Any,
     assert clouded(models, live) is expected
 
 
+def test_a_comparison_that_fails_keeps_no_report_from_being_written(daemon, clock) -> None:
+    def cannot() -> None:
+        raise LotaBotsError(Code.DISK_FULL, "no room to compare")
+
+    daemon.reconciling._count_journals = cannot
+    clock.advance(3_600)
+    (report,) = daemon.reports.export("")
+    assert check_report(daemon.reports.read(report["name"])).facts is not None
+
+
 def test_a_live_model_without_a_usable_name_clouds_and_has_no_account(daemon, clock) -> None:
     async def counters() -> dict[str, dict[str, Counted]]:
         return {MODEL: {"1": Counted(1, 1)}, UNNAMED: {}, "huge": {}}
