@@ -24,6 +24,7 @@ from .models import EnabledModel
 log = logging.getLogger("lotabots.daemon")
 
 LOOK_SECONDS = 15.0  # for all questions of one sample: helper, Triton, helper
+MAX_UNSAVED = 4_096  # sums of our own requests by run and model that wait for room on the disk
 _NOT_NOW = (
     Code.HELPER_UNAVAILABLE,
     Code.ENGINE_UNAVAILABLE,
@@ -140,6 +141,8 @@ class Reconciling:
             with self._lock:
                 name = (run, model)
                 self._unsaved[name] = self._unsaved.get(name, 0) + requests
+                if len(self._unsaved) > MAX_UNSAVED:  # of the run that is over longest
+                    del self._unsaved[next(iter(self._unsaved))]
 
     def warmups(self, model: str) -> int:
         """How many requests Triton makes by itself when it loads this model."""
@@ -198,6 +201,7 @@ class Reconciling:
         beside = {run.trial.run_id} if run.trial is not None else set()
         runs = {state.run, run.run_id, *beside}
         keep_state(self._ledger, state, runs)
+        self._unsaved = {name: number for name, number in self._unsaved.items() if name[0] in runs}
         self._state = state
         if state.unaccounted != before:
             found = state.unaccounted

@@ -14,7 +14,7 @@ from counting_machine import MODEL, Machine, Worker
 from lotabotsd.daemon.appliance import Appliance
 from lotabotsd.daemon.findings import findings_of
 from lotabotsd.daemon.models import EnabledModel
-from lotabotsd.daemon.reconciling import OwnRequests, Reconciling, clouded
+from lotabotsd.daemon.reconciling import MAX_UNSAVED, OwnRequests, Reconciling, clouded
 from lotabotsd.daemon.rounds import Rounds
 from lotabotsd.daemon.status import status_of
 from lotabotsd.daemon.wiring import open_gate
@@ -374,3 +374,21 @@ def test_a_live_model_without_a_usable_name_clouds_and_has_no_account(daemon, cl
     assert reconciling.look()
     assert reconciling.state.accounts.keys() == {MODEL}
     assert reconciling.state.accounts[MODEL].clouded > 0
+
+
+def test_own_requests_that_were_never_saved_are_forgotten_with_their_run(daemon, clock) -> None:
+    ledger = FullLedger(daemon.ledger)
+    reconciling = comparing(daemon, clock, ledger=ledger)
+    reconciling.note_own("an older run", MODEL, 1)
+    reconciling.note_own(RUN.run_id, MODEL, 1)
+    ledger.full = False
+    assert reconciling.look()
+    assert reconciling._unsaved == {(RUN.run_id, MODEL): 1}
+
+
+def test_of_too_many_unsaved_runs_the_oldest_is_forgotten(daemon, clock) -> None:
+    reconciling = comparing(daemon, clock, ledger=FullLedger(daemon.ledger))
+    for number in range(MAX_UNSAVED + 1):
+        reconciling.note_own(f"run{number}", MODEL, 1)
+    assert len(reconciling._unsaved) == MAX_UNSAVED
+    assert ("run0", MODEL) not in reconciling._unsaved
