@@ -24,6 +24,7 @@ from .models import EnabledModel
 log = logging.getLogger("lotabots.daemon")
 
 LOOK_SECONDS = 15.0  # for all questions of one sample: helper, Triton, helper
+MAX_UNSAVED = 4_096  # sums of our own requests by run and model that wait for room on the disk
 _NOT_NOW = (
     Code.HELPER_UNAVAILABLE,
     Code.ENGINE_UNAVAILABLE,
@@ -107,6 +108,7 @@ class Reconciling:
                 counters={
                     name: {version: Count(one.requests, one.inferences) for version, one in versions.items()}
                     for name, versions in asked.counters.items()
+                    if versions  # of the others nothing is known but that they are live
                 },
                 before=before.passed,
                 own_before=ended(self._own(before.own.get(run, {}), run), asked.run),
@@ -119,7 +121,10 @@ class Reconciling:
             return True
 
     def look_once_more(self) -> None:
-        """Before the counters may end: at a stop, a load, an unload. What fails holds nobody up."""
+        """Before the counters may end, at a stop, a load, an unload, and before a report.
+
+        What fails holds nobody up; what takes its time does, for `LOOK_SECONDS` and two drains.
+        """
         try:
             self.look()
         except LotaBotsError as error:
@@ -136,6 +141,8 @@ class Reconciling:
             with self._lock:
                 name = (run, model)
                 self._unsaved[name] = self._unsaved.get(name, 0) + requests
+                if len(self._unsaved) > MAX_UNSAVED:  # of the run that is over longest
+                    del self._unsaved[next(iter(self._unsaved))]
 
     def warmups(self, model: str) -> int:
         """How many requests Triton makes by itself when it loads this model."""
@@ -192,7 +199,9 @@ class Reconciling:
     def _keep(self, state: State, run: RunFacts) -> None:
         before = self._state.unaccounted
         beside = {run.trial.run_id} if run.trial is not None else set()
-        keep_state(self._ledger, state, {state.run, run.run_id, *beside})
+        runs = {state.run, run.run_id, *beside}
+        keep_state(self._ledger, state, runs)
+        self._unsaved = {name: number for name, number in self._unsaved.items() if name[0] in runs}
         self._state = state
         if state.unaccounted != before:
             found = state.unaccounted

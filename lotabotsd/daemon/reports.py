@@ -78,7 +78,8 @@ class Reports:
     def export(self, until: str) -> list[dict[str, Any]]:
         """Write what was not reported yet, up to a moment (empty: the last whole hour; `now` cuts this one).
 
-        Raises REPORT_EMPTY, REPORT_OVERLAP, VALUE_INVALID, LEDGER_DAMAGED, DISK_FULL, FILE_UNWRITABLE.
+        Raises REPORT_EMPTY, REPORT_OVERLAP, REPORT_INVALID, VALUE_INVALID, LEDGER_DAMAGED, DISK_FULL,
+        FILE_UNWRITABLE.
         """
         with self._lock:
             cut = until.strip().lower() == NOW
@@ -115,7 +116,10 @@ class Reports:
         return self._shapes(written)
 
     def preview(self) -> dict[str, Any]:
-        """Every part of the report that `export` would write now. Raises REPORT_EMPTY, LEDGER_DAMAGED."""
+        """Every part of the report that `export` would write now.
+
+        Raises REPORT_EMPTY, REPORT_INVALID, LEDGER_DAMAGED.
+        """
         self._refuse_damage()
         now = self._clock.wall_ns() // NANOSECONDS
         until = self._ledger.sealed_until
@@ -139,7 +143,7 @@ class Reports:
         return self._outbox.read(name)
 
     def _write(self, until: int) -> list[Frozen]:
-        self._reconciling.look()  # once more, so that the comparison reaches as far as the report
+        self._reconciling.look_once_more()  # so that the comparison reaches as far as the report
         return export_report(
             self._ledger,
             self._outbox,

@@ -5,6 +5,7 @@ In the licence directory: `keyring-<version>.dsse.json` and `revocations.dsse.js
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from .keyring import Anchors, Keyring, Use, is_current, rotate
 from .revocations import OpenedRevocations, Revoked, open_revocations, refuse_older
 
 _REVOCATIONS = "revocations.dsse.json"
+_Identity = tuple[tuple[str, int, int, int, int], ...]  # name, inode, size, mtime, ctime of each file
 
 
 class Trust:
@@ -29,11 +31,11 @@ class Trust:
         self._anchors = anchors
         self._lock = threading.RLock()
         self._known: tuple[bytes, int, OpenedRevocations | None] = (b"", 0, None)
+        self._verified: tuple[_Identity, tuple[Keyring, ...]] = ((), ())
 
     def keyring(self) -> Keyring:
         """The newest keyring: the package's, then every installed one after it. Raises KEYRING_INVALID."""
-        *_, newest = self._keyrings()
-        return newest
+        return self._keyrings()[-1]
 
     def keys_ever(self, use: Use) -> dict[str, bytes]:
         """Key id → raw public key of all that any of the keyrings named for a use, the revoked ones too.
@@ -42,13 +44,38 @@ class Trust:
         where a keyring is damaged: no licence can be used then either.
         """
         try:
-            keyrings = list(self._keyrings())
+            keyrings = self._keyrings()
         except LotaBotsError:
             return {}
         return {key.keyid: key.public for keyring in keyrings for key in keyring.keys if use in key.uses}
 
-    def _keyrings(self) -> Iterator[Keyring]:
-        """The keyrings in their order. Raises KEYRING_INVALID."""
+    def _keyrings(self) -> tuple[Keyring, ...]:
+        """The keyrings in their order, verified again only when a file is another than it was.
+
+        Raises KEYRING_INVALID, FILE_UNREADABLE, each time anew: what is damaged is never remembered.
+        """
+        identity = self._identity()  # before they are read: a file that changes in between is seen next time
+        known, keyrings = self._verified
+        if not keyrings or known != identity:
+            keyrings = tuple(self._read_keyrings())
+            self._verified = (identity, keyrings)
+        return keyrings
+
+    def _identity(self) -> _Identity:
+        """What changes with every change of a keyring file; ctime too, since mtime can be set back."""
+        found = []
+        for version in itertools.count(self._anchors.keyring.version + 1):
+            path = self._directory / _keyring_name(version)
+            try:
+                status = path.stat()
+            except FileNotFoundError:
+                break
+            except OSError as error:
+                raise LotaBotsError(Code.FILE_UNREADABLE, f"{path}: {error.strerror}") from error
+            found.append((path.name, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+        return tuple(found)
+
+    def _read_keyrings(self) -> Iterator[Keyring]:
         keyring = self._anchors.keyring
         yield keyring
         while data := self._read(_keyring_name(keyring.version + 1)):

@@ -170,9 +170,18 @@ def judge_canary(canary: Canary, body: bytes, head_bytes: int) -> str:
             found[output["name"]] = (output, rest[:size])
             rest = rest[size:]
         problems = [_judge_tensor(tensor, found.get(tensor.name)) for tensor in canary.outputs]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         return f"the answer cannot be read ({type(error).__name__})"
-    return next((problem for problem in problems if problem), "")
+    return one_line(next((problem for problem in problems if problem), ""))
+
+
+def one_line(value: object) -> str:
+    """What Triton says, for a person to read: one line of at most 1 000 characters, which UTF-8 can carry.
+
+    JSON can hold halves of characters, which no file, log or answer takes. Empty for what is no text.
+    """
+    text = value if isinstance(value, str) else ""
+    return " ".join(text.split())[:1_000].encode("utf-8", "replace").decode()
 
 
 def _judge_tensor(wanted: CanaryTensor, found: tuple[dict[str, Any], memoryview] | None) -> str:

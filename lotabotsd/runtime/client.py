@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +15,17 @@ from typing import Any, Protocol
 
 from lotabotsd.foundation.errors import Code, LotaBotsError
 
-from .canary import Canary, CanaryAnswer, canary_request, judge_canary, stream_request
+from .canary import Canary, CanaryAnswer, canary_request, judge_canary, one_line, stream_request
 from .command import SECRET_HEADER
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 MAX_BEGINNING_BYTES = 16 * 1024
+MAX_VERSIONS = 64  # of one model whose counters are read; a package holds 8
+COUNTER_BITS = 48  # a million requests each second would take nine years to count beyond them
+UNNAMED = ""  # stands for every live model whose name no package can have
+_MODEL_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_VERSION = re.compile(r"[0-9]{1,18}")
 _LENGTH = "content-length"
 _JSON_LENGTH = "inference-header-content-length"
 
@@ -98,14 +104,20 @@ class TritonClient:
 
     async def version(self) -> str:
         """Triton's version. Raises RUNTIME_UNAVAILABLE, RUNTIME_TIMEOUT."""
-        return str(_json(await self._ask("GET", "/v2", self._probe_seconds)).get("version", ""))
+        found = _json(await self._ask("GET", "/v2", self._probe_seconds))
+        return one_line(found.get("version")) if isinstance(found, dict) else ""
 
     async def index(self) -> dict[str, ModelState]:
-        """Every model that Triton knows of. Raises RUNTIME_UNAVAILABLE, RUNTIME_TIMEOUT."""
+        """Every model that Triton knows of, by a name that a package can have.
+
+        Raises RUNTIME_UNAVAILABLE, RUNTIME_TIMEOUT.
+        """
         rows = _json(await self._ask("POST", "/v2/repository/index", self._probe_seconds))
         found: dict[str, ModelState] = {}
         for row in rows if isinstance(rows, list) else []:
-            name, state = str(row["name"]), ModelState(str(row.get("state", "")), str(row.get("reason", "")))
+            if not isinstance(row, dict) or not (name := _model_name(row.get("name"))):
+                continue
+            state = ModelState(one_line(row.get("state")), one_line(row.get("reason")))
             if name not in found or state.state == "READY":  # a row per version: one that is ready counts
                 found[name] = state
         return found
@@ -131,14 +143,22 @@ class TritonClient:
         return found
 
     async def counters(self) -> dict[str, dict[str, Counted]]:
-        """Triton's counts of every model that is live, by version. Raises RUNTIME_UNAVAILABLE, _TIMEOUT."""
+        """Triton's counts of every model that is live, by version.
+
+        What cannot be true is passed over: a name or version that no package has, more than 64 versions, a
+        counter of more than 48 bits. Its model then stands here without versions, since it is live; `UNNAMED`
+        stands for those without a name. Raises RUNTIME_UNAVAILABLE, RUNTIME_TIMEOUT.
+        """
         answer = _json(await self._ask("GET", "/v2/models/stats", self._probe_seconds))
         found: dict[str, dict[str, Counted]] = {}
         try:
             for one in answer["model_stats"]:
                 requests = _number(one["inference_stats"]["success"]["count"])
                 counted = Counted(requests, _number(one["inference_count"]))
-                found.setdefault(str(one["name"]), {})[str(one["version"])] = counted
+                name, version = _model_name(one["name"]), one["version"]
+                versions = found.setdefault(name, {})
+                if name and _is_version(version) and _is_believable(counted) and len(versions) < MAX_VERSIONS:
+                    versions[version] = counted
         except (KeyError, TypeError, ValueError) as error:
             raise LotaBotsError(Code.RUNTIME_UNAVAILABLE, "its statistics cannot be read") from error
         return found
@@ -164,7 +184,8 @@ class TritonClient:
         if answer.status != 200:
             return CanaryAnswer(_error_text(answer))
         length = answer.headers.get(_JSON_LENGTH, "")
-        head_bytes = int(length) if length.isdigit() else len(answer.body)
+        # A longer number is no length, and one with too many digits no number to Python.
+        head_bytes = int(length) if length.isdecimal() and len(length) < 16 else len(answer.body)
         return CanaryAnswer(judge_canary(canary, answer.body, head_bytes), answer.body, head_bytes)
 
     async def _stream_canary(self, name: str, canary: Canary) -> str:
@@ -247,12 +268,25 @@ def _json(answer: Answer) -> Any:
         raise LotaBotsError(Code.RUNTIME_UNAVAILABLE, _error_text(answer))
     try:
         return json.loads(answer.body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the latter where it is nested too deeply
         raise LotaBotsError(Code.RUNTIME_UNAVAILABLE, "its answer is not JSON") from error
 
 
+def _model_name(value: Any) -> str:
+    """The name of a model as packages are called; `UNNAMED` for anything else."""
+    return value if isinstance(value, str) and _MODEL_NAME.fullmatch(value) else UNNAMED
+
+
+def _is_version(value: Any) -> bool:
+    return isinstance(value, str) and _VERSION.fullmatch(value) is not None
+
+
+def _is_believable(counted: Counted) -> bool:
+    return max(counted.requests, counted.inferences) < 1 << COUNTER_BITS
+
+
 def _number(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 62:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise ValueError("no counter")
     return value
 
@@ -262,8 +296,8 @@ def _error_text(answer: Answer) -> str:
     try:
         shape = answer.body[answer.body.find(b"{") : answer.body.rfind(b"}") + 1]  # without an event's frame
         text = str(json.loads(shape)["error"])
-        return " ".join(text.partition("\n\nAt:\n")[0].split())[:1_000]  # without a Python traceback
-    except (ValueError, KeyError, TypeError):
+        return one_line(text.partition("\n\nAt:\n")[0])  # without a Python traceback
+    except (ValueError, KeyError, TypeError, RecursionError):
         return f"status {answer.status}"
 
 

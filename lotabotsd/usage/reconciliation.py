@@ -22,6 +22,8 @@ from .records import Outcome
 MAX_MODELS = 1_000  # Triton names them: accounts beyond these are not opened
 MARK_SECONDS = 5  # two samples nearer than this count as one where it must have been a while ago
 OWN_UNDER_WAY = 4  # as many of our own requests to a model may be sent and not counted yet
+MAX_VERSIONS = 64  # of a model whose counters are remembered: those that it has now, then the newest
+MAX_SUM = 1 << 50  # a sum stops here; those of MAX_MODELS together stay below the 2^63 that a report holds
 CLOUDED_SAMPLES = 6  # for so many samples after its end what a model asked others may still be counted
 _FORMAT = 1
 
@@ -42,6 +44,10 @@ class Count:
     def at_least(self, other: Count) -> Count:
         """The larger of each."""
         return Count(max(self.requests, other.requests), max(self.inferences, other.inferences))
+
+    def at_most(self, number: int) -> Count:
+        """None of both above a number."""
+        return Count(min(self.requests, number), min(self.inferences, number))
 
     @property
     def any(self) -> bool:
@@ -147,7 +153,7 @@ class Account:
     @property
     def unaccounted(self) -> Count:
         """What Triton certainly counted and the ledger does not hold."""
-        return self.certain + self.excess
+        return (self.certain + self.excess).at_most(MAX_SUM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,10 +210,10 @@ def _compared(account: Account, look: Look, name: str, *, first: bool) -> Accoun
     after = replace(
         account,
         run=look.run,
-        seen={**seen, **counters},
+        seen=_remembered(seen, counters),
         own_seen=own,
         passed=passed,
-        counted=account.counted if first else account.counted + counted,
+        counted=account.counted if first else (account.counted + counted).at_most(MAX_SUM),
         own=account.own if first else account.own + own_new,
         clouded=CLOUDED_SAMPLES if look.clouded else max(0, account.clouded - 1),
         at=look.at,
@@ -225,7 +231,7 @@ def _compared(account: Account, look: Look, name: str, *, first: bool) -> Accoun
     elif reset:  # what goes on may have counted a little later what was answered before the last sample
         after = _new_span(after, counted, earlier)
     else:
-        after = replace(after, span=account.span + counted)
+        after = replace(after, span=(account.span + counted).at_most(MAX_SUM))
     return _marked(_judged(after, look, name), look, name)
 
 
@@ -234,13 +240,22 @@ def _began(before: Count | None, now: Count) -> bool:
     return before is None or now.requests < before.requests
 
 
+def _remembered(seen: Mapping[str, Count], counters: Mapping[str, Count]) -> dict[str, Count]:
+    """The counters to compare the next ones with. A version that left Triton begins at zero if it comes back,
+    so that one which is forgotten here is counted as it should be."""
+    gone = sorted(seen.keys() - counters.keys(), key=lambda version: (len(version), version))
+    room = max(0, MAX_VERSIONS - len(counters))
+    kept = gone[len(gone) - room :] if room < len(gone) else gone
+    return {**{version: seen[version] for version in kept}, **counters}
+
+
 def _counted(seen: Mapping[str, Count], counters: Mapping[str, Count]) -> Count:
     """What was counted since: a counter that went down began anew."""
     total = NOTHING
     for version, now in counters.items():
         before = seen.get(version)
         total += now if before is None or _began(before, now) else (now - before).at_least(NOTHING)
-    return total
+    return total.at_most(MAX_SUM)
 
 
 def _new_span(account: Account, counted: Count, base: Mark) -> Account:
@@ -254,7 +269,7 @@ def _judged(account: Account, look: Look, name: str) -> Account:
     beyond = account.span - explained
     if name in look.by_request:
         beyond = Count(beyond.requests, 0)
-    return replace(account, excess=account.excess.at_least(beyond))
+    return replace(account, excess=account.excess.at_least(beyond).at_most(MAX_SUM))
 
 
 def _marked(account: Account, look: Look, name: str) -> Account:
@@ -283,13 +298,13 @@ def _account(value: Any) -> Account:
         run=str(value["run"]),
         seen={str(version): _count(one) for version, one in value["seen"].items()},
         own_seen=int(value["own_seen"]),
-        counted=_count(value["counted"]),
+        counted=_sum(value["counted"]),
         own=int(value["own"]),
         passed=Passed(*(_count(value["passed"][name]) for name in ("answered", "unanswered", "open"))),
-        certain=_count(value["certain"]),
-        span=_count(value["span"]),
+        certain=_sum(value["certain"]),
+        span=_sum(value["span"]),
         base=_mark(value["base"]),
-        excess=_count(value["excess"]),
+        excess=_sum(value["excess"]),
         last=_mark(value["last"]),
         newer=_mark(value["newer"]),
         older=_mark(value["older"]),
@@ -302,6 +317,11 @@ def _account(value: Any) -> Account:
 
 def _count(value: Any) -> Count:
     return Count(int(value["requests"]), int(value["inferences"]))
+
+
+def _sum(value: Any) -> Count:
+    """What an earlier release may have summed further than a report holds."""
+    return _count(value).at_most(MAX_SUM)
 
 
 def _mark(value: Any) -> Mark:

@@ -64,7 +64,7 @@ def freeze(ledger: Ledger, until: int, about: About, now: int, *, max_rows: int 
 
     Times are Unix seconds. Nothing is written out yet; `build_report` makes the same bytes from the frozen
     range as often as needed. A range of more than `max_rows` rows is cut at a window: freeze again.
-    Raises REPORT_EMPTY, REPORT_OVERLAP, LEDGER_DAMAGED.
+    Raises REPORT_EMPTY, REPORT_OVERLAP, LEDGER_DAMAGED, REPORT_INVALID; nothing is frozen then.
     """
     with ledger.transaction() as connection:
         frozen, _rows = _draft(connection, until, about, now, max_rows)
@@ -82,7 +82,7 @@ def freeze(ledger: Ledger, until: int, about: About, now: int, *, max_rows: int 
 def preview(ledger: Ledger, until: int, about: About, now: int, *, max_rows: int = MAX_ROWS) -> Preview:
     """What `freeze` and `build_report` would let out of the building; changes nothing.
 
-    Raises REPORT_EMPTY, REPORT_OVERLAP, LEDGER_DAMAGED.
+    Raises REPORT_EMPTY, REPORT_OVERLAP, LEDGER_DAMAGED, REPORT_INVALID.
     """
     with ledger.reading() as connection:
         frozen, rows = _draft(connection, until, about, now, max_rows)
@@ -95,7 +95,8 @@ def build_report(ledger: Ledger, frozen: Frozen, key: Ed25519PrivateKey) -> byte
     """The zip of a frozen report, the same bytes every time.
 
     Raises CONFLICT when `key` is not the one that the report names, REPORT_PURGED when its rows were purged,
-    LEDGER_DAMAGED when the ledger's rows are not those that were frozen.
+    LEDGER_DAMAGED when the ledger's rows are not those that were frozen, REPORT_INVALID when nobody could
+    read it (frozen by a release that did not look).
     """
     if thumbprint(raw_public(key)) != frozen.context["appliance"]["key_id"]:
         raise LotaBotsError(
@@ -173,7 +174,7 @@ def list_reports(ledger: Ledger) -> list[Frozen]:
 def _draft(
     connection: sqlite3.Connection, until: int, about: About, now: int, max_rows: int
 ) -> tuple[Frozen, list[Row]]:
-    """The report that would be next, and its rows, with their chain checked."""
+    """The report that would be next, and its rows, with their chain checked and its body read back."""
     last_report = _newest(connection)
     if last_report is not None and until <= last_report.period_until:
         raise LotaBotsError(Code.REPORT_OVERLAP, f"report {last_report.sequence} reaches that far")
@@ -206,8 +207,8 @@ def _draft(
         last_finding=findings[-1].id if findings else after,
         context=context_of(about, rows, findings, sums),
     )
-    digest = hashlib.sha256(compose_body(draft, rows)).digest()
-    return replace(draft, report_hash=digest), rows
+    facts = _facts(compose_body(draft, rows))  # what is frozen could never become another body
+    return replace(draft, report_hash=bytes.fromhex(facts.report_hash)), rows
 
 
 def _last_row(connection: sqlite3.Connection, first: int, until: int, max_rows: int) -> int | None:
@@ -236,4 +237,12 @@ def _frozen(fields: tuple[Any, ...]) -> Frozen:
 
 
 def _facts(body: bytes) -> ReportFacts:
-    return read_facts(strict_json(body), hashlib.sha256(body).hexdigest())
+    """The body as whoever gets it reads it. Raises REPORT_INVALID."""
+    try:
+        return read_facts(strict_json(body), hashlib.sha256(body).hexdigest())
+    except ValueError as error:
+        raise LotaBotsError(
+            Code.REPORT_INVALID,
+            f"nobody could read it, so it is not made: {error}",
+            hint="tell the vendor what is named here; the ledger keeps every row",
+        ) from error

@@ -14,7 +14,7 @@ from counting_machine import MODEL, Machine, Worker
 from lotabotsd.daemon.appliance import Appliance
 from lotabotsd.daemon.findings import findings_of
 from lotabotsd.daemon.models import EnabledModel
-from lotabotsd.daemon.reconciling import OwnRequests, Reconciling, clouded
+from lotabotsd.daemon.reconciling import MAX_UNSAVED, OwnRequests, Reconciling, clouded
 from lotabotsd.daemon.rounds import Rounds
 from lotabotsd.daemon.status import status_of
 from lotabotsd.daemon.wiring import open_gate
@@ -23,7 +23,7 @@ from lotabotsd.foundation.config import Config
 from lotabotsd.foundation.errors import Code, LotaBotsError
 from lotabotsd.models.facts import ModelFacts
 from lotabotsd.runtime.canary import Canary, CanaryTensor
-from lotabotsd.runtime.client import Counted, TritonClient
+from lotabotsd.runtime.client import UNNAMED, Counted, TritonClient
 from lotabotsd.runtime.messages import NO_RUN, RunFacts, TrialFacts, TrialKind
 from lotabotsd.usage.ledger import Ledger
 from lotabotsd.usage.report import check_report
@@ -354,3 +354,41 @@ def test_a_comparison_that_stands_still_is_a_warning(daemon, clock) -> None:
 )
 def test_nothing_is_certain_while_a_model_may_ask_others(models: Any, live: Any, expected: bool) -> None:
     assert clouded(models, live) is expected
+
+
+def test_a_comparison_that_fails_keeps_no_report_from_being_written(daemon, clock) -> None:
+    def cannot() -> None:
+        raise LotaBotsError(Code.DISK_FULL, "no room to compare")
+
+    daemon.reconciling._count_journals = cannot
+    clock.advance(3_600)
+    (report,) = daemon.reports.export("")
+    assert check_report(daemon.reports.read(report["name"])).facts is not None
+
+
+def test_a_live_model_without_a_usable_name_clouds_and_has_no_account(daemon, clock) -> None:
+    async def counters() -> dict[str, dict[str, Counted]]:
+        return {MODEL: {"1": Counted(1, 1)}, UNNAMED: {}, "huge": {}}
+
+    reconciling = comparing(daemon, clock, counters=counters)
+    assert reconciling.look()
+    assert reconciling.state.accounts.keys() == {MODEL}
+    assert reconciling.state.accounts[MODEL].clouded > 0
+
+
+def test_own_requests_that_were_never_saved_are_forgotten_with_their_run(daemon, clock) -> None:
+    ledger = FullLedger(daemon.ledger)
+    reconciling = comparing(daemon, clock, ledger=ledger)
+    reconciling.note_own("an older run", MODEL, 1)
+    reconciling.note_own(RUN.run_id, MODEL, 1)
+    ledger.full = False
+    assert reconciling.look()
+    assert reconciling._unsaved == {(RUN.run_id, MODEL): 1}
+
+
+def test_of_too_many_unsaved_runs_the_oldest_is_forgotten(daemon, clock) -> None:
+    reconciling = comparing(daemon, clock, ledger=FullLedger(daemon.ledger))
+    for number in range(MAX_UNSAVED + 1):
+        reconciling.note_own(f"run{number}", MODEL, 1)
+    assert len(reconciling._unsaved) == MAX_UNSAVED
+    assert ("run0", MODEL) not in reconciling._unsaved

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -156,3 +157,53 @@ def test_every_key_that_was_ever_named_for_a_use_is_known(
     assert set(store.trust.keys_ever(Use.ACKNOWLEDGEMENT)) == {new["keyid"]}
     (tmp_path / "keyring-3.dsse.json").write_bytes(b"{}")
     assert store.trust.keys_ever(Use.LICENCE) == {}
+
+
+def two_keyrings(vendor: Any) -> tuple[bytes, bytes]:
+    """Two that may both follow the package's, of one length."""
+    entry = vendor.entry(vendor.issuing)
+    days = ("2026-01-02T00:00:00Z", "2026-01-03T00:00:00Z")
+    one, other = (vendor.keyring(version=2, keys=[entry], issued_at=day).to_json() for day in days)
+    assert len(one) == len(other)
+    return one, other
+
+
+def test_keyrings_that_did_not_change_are_verified_once(store: LicenceStore, vendor: Any) -> None:
+    assert store.trust.keyring() is store.trust.keyring()
+    installed = store.trust.install_keyring(two_keyrings(vendor)[0])
+    assert store.trust.keyring() is store.trust.keyring()
+    assert store.trust.keyring() == installed
+
+
+def test_a_keyring_file_that_is_replaced_or_removed_is_seen_at_once(
+    store: LicenceStore, vendor: Any, tmp_path: Path
+) -> None:
+    one, other = two_keyrings(vendor)
+    path = tmp_path / "keyring-2.dsse.json"
+    store.trust.install_keyring(one)
+    first = store.trust.keyring()
+    (tmp_path / "beside").write_bytes(other)
+    os.utime(tmp_path / "beside", ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns))
+    (tmp_path / "beside").rename(path)
+    second = store.trust.keyring()
+    assert (first.version, second.version) == (2, 2)
+    assert second.issued_at > first.issued_at
+    path.unlink()
+    assert store.trust.keyring().version == 1
+
+
+@pytest.mark.parametrize("again", [1, 2])
+def test_a_keyring_file_that_is_damaged_in_place_is_seen_each_time(
+    store: LicenceStore, vendor: Any, tmp_path: Path, again: int
+) -> None:
+    path = tmp_path / "keyring-2.dsse.json"
+    store.trust.install_keyring(two_keyrings(vendor)[0])
+    assert store.trust.keyring().version == 2
+    good = path.read_bytes()
+    path.write_bytes(good[:-9] + b"AAAAAAAAA")
+    os.utime(path, ns=(1, 1))
+    for _ in range(again):
+        assert code_of(store.trust.keyring) is Code.KEYRING_INVALID
+        assert store.trust.keys_ever(Use.LICENCE) == {}
+    path.write_bytes(good)
+    assert store.trust.keyring().version == 2

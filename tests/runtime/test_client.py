@@ -12,7 +12,7 @@ import pytest
 
 from lotabotsd.foundation.errors import Code, LotaBotsError
 from lotabotsd.runtime.canary import Canary, CanaryTensor
-from lotabotsd.runtime.client import Counted, TritonClient
+from lotabotsd.runtime.client import UNNAMED, Counted, ModelState, TritonClient
 from lotabotsd.runtime.command import SECRET_HEADER
 
 T = TypeVar("T")
@@ -122,13 +122,42 @@ def test_what_triton_counts_is_read_for_all_models_at_once(world: World) -> None
         {"model_stats": [{"name": "m", "version": "1", "inference_count": -1, **STATISTICS}]},
         {"model_stats": [{"name": "m", "version": "1", "inference_count": "1", **STATISTICS}]},
         {"model_stats": [{"name": "m", "version": "1", "inference_count": True, **STATISTICS}]},
-        {"model_stats": [{"name": "m", "version": "1", "inference_count": 1 << 62, **STATISTICS}]},
     ],
 )
 def test_statistics_of_another_form_are_no_numbers(world: World, answer: Any) -> None:
     world.script["statistics"] = answer
     (found,) = world.run(world.client.counters())
     assert found == (Code.RUNTIME_UNAVAILABLE, "its statistics cannot be read")
+
+
+def row(name: Any = "m", version: Any = "1", rows: int = 1) -> dict[str, Any]:
+    return {"name": name, "version": version, "inference_count": rows, **STATISTICS}
+
+
+@pytest.mark.parametrize("name", ["\ud800", "", "m" * 129, "a/b", "m\n", "ä", 7, None, [[]]])
+def test_a_model_by_a_name_that_no_package_has_is_live_and_counted_nowhere(world: World, name: Any) -> None:
+    world.script["statistics"] = {"model_stats": [row(name), row("m" * 128)]}
+    (found,) = world.run(world.client.counters())
+    assert found == {UNNAMED: {}, "m" * 128: {"1": Counted(1, 1)}}
+
+
+@pytest.mark.parametrize("version", ["", "\ud800", "-1", "9" * 19, "١", 1, None])
+def test_a_version_that_is_no_short_number_is_passed_over(world: World, version: Any) -> None:
+    world.script["statistics"] = {"model_stats": [row(version=version), row(version="2")]}
+    (found,) = world.run(world.client.counters())
+    assert found == {"m": {"2": Counted(1, 1)}}
+
+
+def test_a_counter_beyond_48_bits_is_passed_over_and_its_model_is_live(world: World) -> None:
+    world.script["statistics"] = {"model_stats": [row(rows=(1 << 48) - 1), row("n", rows=1 << 48)]}
+    (found,) = world.run(world.client.counters())
+    assert found == {"m": {"1": Counted(1, (1 << 48) - 1)}, "n": {}}
+
+
+def test_of_one_model_no_more_than_64_versions_are_counted(world: World) -> None:
+    world.script["statistics"] = {"model_stats": [row(version=str(number)) for number in range(65)]}
+    (found,) = world.run(world.client.counters())
+    assert list(found["m"]) == [str(number) for number in range(64)]
 
 
 def test_whoever_counts_our_own_requests_is_told_before_each(world: World) -> None:
@@ -280,6 +309,12 @@ def test_no_server_at_all_is_unavailable(world: World) -> None:
     ],
 )
 def test_an_answer_that_is_none_is_unavailable_or_empty_and_never_a_crash(world: World, raw: bytes) -> None:
+    assert answered(world, raw, world.client.index()) in (Code.RUNTIME_UNAVAILABLE, {})
+
+
+def answered(world: World, raw: bytes, question: Coroutine[Any, Any, Any]) -> Any:
+    """What becomes of a question to a Triton that answers these bytes; a failure is its code."""
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(raw)
@@ -288,10 +323,56 @@ def test_an_answer_that_is_none_is_unavailable_or_empty_and_never_a_crash(world:
     async def ask() -> Any:
         server = await asyncio.start_unix_server(serve, world.path)
         try:
-            return await world.client.index()
+            return await question
         except LotaBotsError as error:
             return error.code
         finally:
             server.close()
 
-    assert asyncio.run(ask()) in (Code.RUNTIME_UNAVAILABLE, {})
+    return asyncio.run(ask())
+
+
+def http(body: bytes, status: int = 200, headers: str = "") -> bytes:
+    return f"HTTP/1.1 {status} X\r\n{headers}Content-Length: {len(body)}\r\n\r\n".encode("latin-1") + body
+
+
+DEEP = b"[" * 100_000 + b"]" * 100_000
+
+
+def test_json_that_is_nested_too_deeply_is_no_json(world: World) -> None:
+    client = world.client
+    for question in (client.counters(), client.index(), client.version(), client.statistics("m")):
+        assert answered(world, http(DEEP), question) is Code.RUNTIME_UNAVAILABLE
+    assert answered(world, http(b'{"error":' + DEEP + b"}", 500), client.load("m")) is Code.MODEL_FAILED
+    assert answered(world, http(DEEP), client.canary("m", CANARY)) == (
+        "the answer cannot be read (RecursionError)"
+    )
+
+
+def test_an_index_of_another_form_names_no_model(world: World) -> None:
+    others = b'5, null, "m", {}, {"name": 7}, {"name": "\\ud800"}'
+    rows = b"[" + others + b', {"name": "m", "reason": "a\\ud800", "state": 1}]'
+    assert answered(world, http(rows), world.client.index()) == {"m": ModelState("", "a?")}
+
+
+@pytest.mark.parametrize("body", [b"[]", b"5", b'"2.51"', b"null", b'{"version": 5}'])
+def test_a_version_of_another_form_is_none(world: World, body: bytes) -> None:
+    assert answered(world, http(body), world.client.version()) == ""
+
+
+@pytest.mark.parametrize("length", ["\xb2", "9" * 5_000, "-1", ""])
+def test_a_length_that_is_none_is_that_of_the_whole_answer(world: World, length: str) -> None:
+    raw = http(b"{}", headers=f"Inference-Header-Content-Length: {length}\r\n")
+    assert answered(world, raw, world.client.canary("m", CANARY)) == "the answer cannot be read (KeyError)"
+
+
+def test_a_tensor_of_endless_size_is_no_answer(world: World) -> None:
+    raw = http(b'{"outputs": [{"name": "scores", "parameters": {"binary_data_size": 1e999}}]}')
+    assert answered(world, raw, world.client.canary("m", CANARY)) == (
+        "the answer cannot be read (OverflowError)"
+    )
+
+
+def test_what_triton_says_of_a_failure_can_be_written_everywhere(world: World) -> None:
+    raw = http(b'{"error": "out\\ud800 of\\nmemory"}', 500)
+    assert answered(world, raw, world.client.canary("m", CANARY)) == "out? of memory"

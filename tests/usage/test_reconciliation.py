@@ -9,6 +9,8 @@ import pytest
 from lotabotsd.usage.reconciliation import (
     CLOUDED_SAMPLES,
     MAX_MODELS,
+    MAX_SUM,
+    MAX_VERSIONS,
     NOTHING,
     Account,
     Count,
@@ -18,6 +20,7 @@ from lotabotsd.usage.reconciliation import (
     compare,
     passed_as,
     read_state,
+    state_value,
 )
 from lotabotsd.usage.records import Outcome
 
@@ -270,3 +273,43 @@ def test_what_each_outcome_counts_for(outcome: Outcome, expected: Passed | None)
 def test_a_state_that_is_none_is_refused(value: Any) -> None:
     with pytest.raises((ValueError, KeyError, TypeError, AttributeError)):
         read_state(value)
+
+
+def test_sums_stop_below_what_a_report_holds_however_often_triton_exaggerates() -> None:
+    most = (1 << 48) - 1
+    state = compare(State(), look(1, None, run=""))
+    for number in range(20):
+        state = compare(state, look(10 * number + 10, most, run=f"run{number}"))
+    account = state.accounts[M]
+    assert account.counted == account.unaccounted == Count(MAX_SUM, MAX_SUM)
+    assert MAX_MODELS * MAX_SUM < 1 << 63
+    assert read_state(state_value(state)) == state
+
+
+def test_sums_of_an_earlier_release_are_cut_when_they_are_read() -> None:
+    value = state_value(
+        State(1, 2, "a", 1, {M: Account(counted=Count(1 << 63, MAX_SUM), certain=Count(1 << 64))})
+    )
+    account = read_state(value).accounts[M]
+    assert (account.counted, account.certain) == (Count(MAX_SUM, MAX_SUM), Count(MAX_SUM, 0))
+
+
+def test_of_the_versions_that_left_the_newest_are_remembered() -> None:
+    one_by_one = [look(10 * number, {str(number): 1}, number) for number in range(1, MAX_VERSIONS + 10)]
+    account = after(*one_by_one)
+    assert sorted(map(int, account.seen)) == list(range(10, MAX_VERSIONS + 10))
+    assert account.counted.requests == MAX_VERSIONS + 9
+    assert account.unaccounted == NOTHING
+
+
+def test_a_forgotten_version_that_comes_back_is_counted_from_zero() -> None:
+    last = MAX_VERSIONS + 2
+    one_by_one = [look(10 * number, {str(number): 1}, number) for number in range(1, last)]
+    account = after(*one_by_one, look(10 * last, {"1": 1}, last))
+    assert (account.counted.requests, account.unaccounted) == (last, NOTHING)
+
+
+def test_versions_that_are_live_are_all_remembered() -> None:
+    live = {str(number): 1 for number in range(MAX_VERSIONS + 1)}
+    account = after(look(10, {"900": 1}, 1), look(20, live, MAX_VERSIONS + 2))
+    assert account.seen.keys() == live.keys()

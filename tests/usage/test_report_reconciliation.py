@@ -13,7 +13,8 @@ import pytest
 
 from lotabotsd.foundation.canonical import canonical_json
 from lotabotsd.foundation.envelope import PayloadType, sign
-from lotabotsd.usage.reconciliation import NOTHING, Count, Look, Passed, State, compare
+from lotabotsd.foundation.errors import Code, LotaBotsError
+from lotabotsd.usage.reconciliation import MAX_SUM, NOTHING, Count, Look, Passed, State, compare
 from lotabotsd.usage.reconciliation_store import keep_state, load_state, note_own, read_held
 from lotabotsd.usage.records import Outcome
 from lotabotsd.usage.report import (
@@ -298,3 +299,31 @@ def test_our_own_requests_are_kept_by_run_and_forgotten_with_it(box: Any) -> Non
     assert read_held(box.ledger).own == {"a": {M: 1}, "b": {M: 5}}
     keep_state(box.ledger, State(), {"b"})
     assert read_held(box.ledger).own == {"b": {M: 5}}
+
+
+def test_a_triton_that_exaggerates_in_every_run_still_leaves_a_report(box: Any) -> None:
+    box.serve(box.worker())
+    state = begun(box)
+    for number in range(12):
+        box.clock.advance(10)
+        counters = {M: Count((1 << 48) - 1, (1 << 48) - 1), "another": Count((1 << 48) - 1, 0)}
+        state = sampled(box, counters, state, run=f"run{number}")
+    data = report_of(box, state)
+    assert reconciliation(data)["models"][M]["counted"]["requests"] == MAX_SUM
+    assert ("unaccounted", Severity.WARNING) in told(data)
+
+
+@pytest.mark.parametrize("number", [1 << 63, -1])
+def test_a_body_that_its_reader_refuses_is_never_frozen(box: Any, number: int) -> None:
+    box.serve(box.worker())
+    state = sampled(box, {M: Count(1, 1)}, begun(box))
+    account = replace(state.accounts[M], passed=Passed(open=Count(number, 0)))
+    broken = replace(state, accounts={M: account})
+    box.clock.advance(3_600)
+    until, about = box.seal().until, box.about(compared=broken)
+    for attempt in (freeze, preview):
+        with pytest.raises(LotaBotsError, match=r"data_condition\.reconciliation") as failure:
+            attempt(box.ledger, until, about, box.now())
+        assert failure.value.code is Code.REPORT_INVALID
+        assert latest_report(box.ledger) is None
+    assert check_report(report_of(box, state)).facts is not None, "the range is free for a report"
