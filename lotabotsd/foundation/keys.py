@@ -25,6 +25,10 @@ _ORDER_8 = int.from_bytes(
 _SMALL_ORDER_Y = frozenset({0, 1, _P - 1, _ORDER_8, _P - _ORDER_8})
 
 
+class KeyNotOpenedError(LotaBotsError):
+    """A file that can be read, and gives no private key with the passphrase that was tried."""
+
+
 def public_key(raw: bytes) -> Ed25519PublicKey:
     """The key of 32 raw bytes. Raises KEY_WEAK for a point of small order or a non-canonical spelling."""
     if len(raw) != 32:
@@ -66,7 +70,8 @@ def load_or_create_key(path: Path, *, shared: bool = False) -> Ed25519PrivateKey
 def load_key(path: Path, passphrase: bytes | None = None, *, shared: bool = False) -> Ed25519PrivateKey:
     """Read a private key; `shared` is for one that the file's group may read.
 
-    Raises FILE_UNREADABLE when it is missing, not Ed25519, or readable by others.
+    Raises FILE_UNREADABLE when it is missing, not Ed25519, or readable by others; as `KeyNotOpenedError` when
+    the passphrase does not open it, which cannot be told from damage.
     """
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
@@ -81,7 +86,7 @@ def load_key(path: Path, passphrase: bytes | None = None, *, shared: bool = Fals
     try:
         key = serialization.load_pem_private_key(data, password=passphrase)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise LotaBotsError(Code.FILE_UNREADABLE, f"{path} holds no usable private key") from error
+        raise KeyNotOpenedError(Code.FILE_UNREADABLE, f"{path} holds no usable private key") from error
     if not isinstance(key, Ed25519PrivateKey):
         raise LotaBotsError(Code.FILE_UNREADABLE, f"{path} holds another kind of key than Ed25519")
     return key

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from lotabotsd.foundation.envelope import PayloadType, sign
 from lotabotsd.foundation.errors import Exit
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts" / "vendor"))
 
+from lotabots_vendor.authority import development_authority
 from lotabots_vendor.cli import run as vendor
+from lotabots_vendor.statements import keyring_body
 
 
 def _vendor(clock: Any, *arguments: object) -> int:
@@ -94,3 +102,45 @@ def test_the_table_of_states_is_shown_with_every_effect(ctl: Any, clock: Any, tm
     _vendor(clock, "licence", "issue", *order)
     checked = ctl("licence", "install", "--check", str(licence)).out
     assert "everything that the licence allows" in checked
+
+
+def _keyring(file: Path, version: int, clock: Any) -> Path:
+    """The development keyring again, one or more versions up."""
+    pem = (resources.files("lotabots_vendor") / "development" / "root.pem").read_bytes()
+    root = serialization.load_pem_private_key(pem, password=None)
+    assert isinstance(root, Ed25519PrivateKey)
+    issued_at = datetime.fromtimestamp(clock.wall_ns() // 1_000_000_000, UTC)
+    following = replace(development_authority().keyring, version=version, issued_at=issued_at)
+    file.write_bytes(sign(PayloadType.KEYRING, keyring_body(following), [root]).to_json())
+    return file
+
+
+def test_an_older_keyring_among_several_files_keeps_nothing_behind_it_from_its_place(
+    ctl: Any, clock: Any, tmp_path: Path
+) -> None:
+    second, third = (str(_keyring(tmp_path / f"keyring-{n}", n, clock)) for n in (2, 3))
+    assert ctl("licence", "install", third, second).code == Exit.OK
+    # By itself an older one is refused, as ever.
+    alone = ctl("licence", "install", second)
+    assert (alone.code, "does not follow" in alone.err) == (Exit.CHECK_FAILED, True)
+    licence = tmp_path / "licence"
+    order = ("--development", "--tier", "pro", "--customer", "Example GmbH")
+    assert _vendor(clock, "licence", "issue", *order, "--output", licence) == Exit.OK
+    said = ctl("licence", "install", str(licence), third, second)
+    assert said.code == Exit.OK, said.err
+    assert said.out.startswith(
+        "keyring 2 skipped: keyring 3 is trusted already\nkeyring 3 skipped: keyring 3 is trusted already\n"
+    )
+    assert "licence installed" in said.out
+
+
+def test_a_keyring_whose_number_cannot_be_read_is_left_to_the_daemon(
+    ctl: Any, clock: Any, tmp_path: Path
+) -> None:
+    zeroth = _keyring(tmp_path / "keyring", 0, clock)
+    licence = tmp_path / "licence"
+    _vendor(
+        clock, "licence", "issue", "--development", "--tier", "pro", "--customer", "X", "--output", licence
+    )
+    said = ctl("licence", "install", str(zeroth), str(licence))
+    assert (said.code == Exit.OK, "skipped" in said.out) == (False, False)

@@ -193,7 +193,12 @@ def test_a_named_key_is_judged_by_the_keyring_too(
     for_cards = rotated(vendor, keys, "--use", "rate-card")["issuing_key_file"]
     stranger = tmp_path / "stranger.pem"
     vendor("root", "key", "--passphrase-file", passphrase_file, stranger)
-    for uri, says in ((for_cards, "it is for rate-card only"), (stranger, "no keyring names it yet")):
+    root = directory / "offline" / "root-1.pem"
+    for uri, says in (
+        (for_cards, "it is for rate-card only"),
+        (stranger, "no keyring names it yet"),
+        (root, "it is a root"),
+    ):
         refused = vendor(*ORDER, *keys, "--issuing-key", uri)
         assert (refused.code, says in refused.err) == (Exit.SIGNATURE, True), refused.err
     assert vendor("rate-card", "sign", *keys, "--issuing-key", for_cards, CARD).code == Exit.OK

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import serialization
+from lotabots_vendor.authority import alone, newest_keyring
+from lotabots_vendor.ceremony import Wanted, open_roots, plan, rotate_at_once
 
 from lotabotsd.foundation.envelope import parse_envelope
-from lotabotsd.foundation.errors import Exit
+from lotabotsd.foundation.errors import Code, Exit, LotaBotsError
 from lotabotsd.licence.keyring import Use, parse_anchors, rotate
 
 Vendor = Callable[..., Any]
@@ -55,6 +60,74 @@ def test_init_goes_into_an_empty_directory(vendor: Vendor, tmp_path: Path, passp
     empty.mkdir()
     assert vendor("root", "init", "--dir", empty, "--passphrase-file", passphrase_file).code == 0
     assert anchors(empty)
+
+
+def test_init_in_the_directory_where_one_stands_leaves_one_there(
+    vendor: Vendor, tmp_path: Path, passphrase_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir(mode=0o755)
+    monkeypatch.chdir(here)
+    answer = vendor("root", "init", "--dir", ".", "--passphrase-file", passphrase_file)
+    assert answer.code == 0, answer.err
+    assert sorted(path.name for path in Path.cwd().iterdir()) == ["anchors", "issuing", "keyrings", "offline"]
+    assert here.stat().st_mode & 0o777 == 0o700
+    assert vendor("keyring", "show", "--dir", ".").code == 0
+
+
+def test_every_moment_is_written_as_documents_write_it(
+    vendor: Vendor, tmp_path: Path, passphrase_file: Path
+) -> None:
+    made = vendor(
+        "--json", "root", "init", "--dir", tmp_path / "v", "--passphrase-file", passphrase_file
+    ).json
+    assert made["issuing_key_ends"] == "2029-02-28T12:00:00Z"
+
+
+def test_the_hint_for_a_passphrase_names_an_option_that_the_command_has(
+    vendor: Vendor, directory: Path, tmp_path: Path
+) -> None:
+    draft = ("keyring", "draft", "--dir", directory, "--use", "all", "--output", tmp_path / "draft")
+    for command, option in (
+        (("root", "init", "--dir", tmp_path / "v"), "--passphrase-file"),
+        (("root", "key", tmp_path / "root.pem"), "--passphrase-file"),
+        (draft, "--new-passphrase-file"),
+        (("keyring", "rotate", "--dir", directory), "--new-passphrase-file"),
+    ):
+        assert vendor("--json", *command).problem["hint"] == f"give {option} FILE"
+
+
+def test_a_draft_that_has_no_place_makes_no_key(
+    vendor: Vendor, directory: Path, passphrase_file: Path, tmp_path: Path
+) -> None:
+    draft = ("keyring", "draft", "--dir", directory, "--new-passphrase-file", passphrase_file, "--use", "all")
+    refused = vendor(*draft, "--new-roots", 1, "--output", tmp_path / "missing" / "draft")
+    assert (refused.code, "there is no directory" in refused.err) == (Exit.CHECK_FAILED, True)
+    assert len(list((directory / "issuing").iterdir())) == len(list((directory / "offline").iterdir())) == 1
+
+
+def test_the_second_of_two_rotations_at_once_changes_nothing(directory: Path) -> None:
+    now = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    passphrase = [b"correct horse battery staple"]
+    wanted = Wanted(uses=frozenset(Use))
+    plans = [plan(directory, wanted, now, lambda names: passphrase) for _ in range(2)]
+    signers = [open_roots(directory, planned, [], lambda name: passphrase) for planned in plans]
+    rotate_at_once(directory, plans[0], signers[0])
+    with pytest.raises(LotaBotsError) as caught:
+        rotate_at_once(directory, plans[1], signers[1])
+    assert caught.value.code is Code.CONFLICT
+    assert len(list((directory / "issuing").iterdir())) == 2
+    assert anchors(directory).keyring == newest_keyring(directory) == plans[0].following
+
+
+def test_whoever_puts_a_keyring_is_alone_in_the_directory_until_the_end(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        with alone(directory), pytest.raises(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        os.close(descriptor)
 
 
 def test_what_an_interrupted_init_left_is_named(

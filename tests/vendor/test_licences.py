@@ -195,7 +195,8 @@ def test_a_wrong_passphrase_says_so(vendor: Vendor, directory: Path, passphrase_
         "licence", "issue", "--dir", directory, "--passphrase-file", passphrase_file, "--tier", "pro",
         "--customer", "X",
     )  # fmt: skip
-    assert answer.code == Exit.CHECK_FAILED
+    assert answer.code == Exit.USAGE
+    assert "the passphrase does not open" in answer.err
     assert "check the passphrase" in answer.err
 
 

@@ -91,3 +91,10 @@ def test_overage_needs_a_number_of_included_inferences(vendor: Vendor, tmp_path:
     assert answer.code == Exit.CHECK_FAILED
     assert "--inferences-per-month" in answer.err
     assert vendor(*issue, "--inferences-per-month", 100).code == Exit.OK
+
+
+def test_a_card_that_goes_nowhere_else_is_in_the_json(vendor: Vendor, tmp_path: Path) -> None:
+    sign = ("rate-card", "sign", "--development", PLAIN)
+    value = vendor("--json", *sign).json
+    assert (value["text"], value["file"]) == (vendor(*sign).out, None)
+    assert vendor("--json", *sign, "--output", tmp_path / "card").json["text"] is None

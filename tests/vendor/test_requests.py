@@ -189,7 +189,7 @@ def test_nobody_is_asked_to_report_under_a_licence_that_was_taken_back(
     assert vendor("--json", "customer", "list", "--dir", directory).json[0]["state"] == "overdue"
     revoked = ("licence", "revoke", "--dir", directory, "--passphrase-file", passphrase_file)
     assert vendor(*revoked, "--reason", "returned", entry["licence_id"]).code == Exit.OK
-    assert vendor("--json", "customer", "list", "--dir", directory).json[0]["state"] == "up to date"
+    assert vendor("--json", "customer", "list", "--dir", directory).json[0]["state"] == "revoked"
     assert vendor(*invoice).code == Exit.OK
 
 
@@ -242,3 +242,22 @@ def test_usage_under_a_revoked_licence_is_told_with_its_time(
     assert (found["code"], found["since"], verdict["billable"]) == (
         "licence_revoked", "2026-03-01T14:30:00Z", True,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("components", "match", "says"),
+    [
+        (("machine-id",), "most", "it must stay the same, and a copied disk may have it too"),
+        (("machine-id", "first-mac"), "most", "both must stay the same"),
+        (("machine-id", "first-mac", "operator"), "most", "both must stay the same"),
+        (("machine-id", "first-mac", "gpus"), "most", ""),
+        (("machine-id", "first-mac"), "all", ""),
+    ],
+)
+def test_most_of_fewer_than_three_parts_is_warned_of(
+    issue: Callable[..., Any], tmp_path: Path, components: tuple[str, ...], match: str, says: str
+) -> None:
+    file = request_file(tmp_path, {name: HERE[name] for name in components})
+    answer = issue("--request", file, "--match", match)
+    assert answer.code == Exit.OK, answer.err
+    assert ("warning" in answer.err, says in answer.err) == (bool(says), True)

@@ -66,11 +66,11 @@ def test_each_root_may_have_a_passphrase_of_its_own(vendor: Vendor, tmp_path: Pa
     assert made.code == Exit.OK, made.err
     order = ("licence", "issue", "--dir", directory, "--tier", "pro", "--customer", "X")
     assert vendor(*order, "--passphrase-file", issuing).code == Exit.OK
-    assert vendor(*order, "--passphrase-file", one).code == Exit.CHECK_FAILED
+    assert vendor(*order, "--passphrase-file", one).code == Exit.USAGE
     # Files are tried in their order, so that one command opens keys of several holders.
     rotated = ("keyring", "rotate", "--dir", directory, "--new-passphrase-file", issuing)
     refused = vendor(*rotated, "--passphrase-file", one)
-    assert refused.code == Exit.CHECK_FAILED
+    assert refused.code == Exit.USAGE
     assert "root-2.pem" in refused.err
     assert "check the passphrase" in refused.err
     opened = vendor(*rotated, "--passphrase-file", two, "--passphrase-file", one)

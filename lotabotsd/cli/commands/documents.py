@@ -38,6 +38,13 @@ class Document:
             raise LotaBotsError(Code.ENVELOPE_TYPE, f"{file} is a {kind.label.lower()}, no licence")
         return cls(kind, data, (list(_KINDS).index(kind), _version(envelope.body)))
 
+    def superseded(self, trusted: int) -> bool:
+        """Whether it is a keyring at or below the version that is trusted: nothing that it could change.
+
+        One whose number cannot be read is left to the daemon.
+        """
+        return self.kind is PayloadType.KEYRING and 1 <= self.order[1] <= trusted
+
     @property
     def path(self) -> tuple[str, ...]:
         """Where it is put."""

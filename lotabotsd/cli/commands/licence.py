@@ -54,7 +54,8 @@ def install(session: Session, files: tuple[Path, ...], check: bool, as_json: boo
     """Install the licence in FILE (or - for standard input): armoured, DSSE JSON, or the one line.
 
     It takes effect at once in all gate workers; running requests are not disturbed. Other files of the
-    vendor's may be among them, in any order: keyrings, and lists of revoked licences.
+    vendor's may be among them, in any order: keyrings, and lists of revoked licences. Of several files,
+    keyrings that are not newer than the trusted one are skipped.
     """
     from .documents import Document  # here, so that --help does not wait for it
 
@@ -65,10 +66,25 @@ def install(session: Session, files: tuple[Path, ...], check: bool, as_json: boo
             "--check looks at one file: the later ones would be judged without the ones before",
             hint="check and install the files one by one: keyrings first, the licence last",
         )
+    trusted = _trusted_keyring(session) if len(documents) > 1 else 0
     for document in documents:
+        if document.superseded(trusted):
+            skipped = {"skipped": "keyring", "version": document.order[1], "trusted": trusted}
+            show(skipped, _skipped_text, as_json=as_json)
+            continue
         change = session.client.put_bytes(*document.path, data=document.data, check="true" if check else None)
         show(change, partial(document.words, check=check), as_json=as_json)
         say_spread(change.get("spread"))
+
+
+def _trusted_keyring(session: Session) -> int:
+    """The version of the keyring that the appliance trusts; 0 where it does not say."""
+    trust = session.client.get("licence")["trust"]
+    return int(trust["keyring"]["version"]) if trust else 0
+
+
+def _skipped_text(skipped: dict[str, Any]) -> str:
+    return f"keyring {skipped['version']} skipped: keyring {skipped['trusted']} is trusted already"
 
 
 @licence.command("request", short_help="Write a request for a licence of this machine.")

@@ -7,7 +7,11 @@ The development authority is the same with its keys published in this package.
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import resources
@@ -97,7 +101,8 @@ def put_keyring(directory: Path, envelope: Envelope) -> Path:
     """Put the next keyring in force: its file for appliances, then the anchors for releases; its file.
 
     Judged by the appliance's own rules first. In this order, since the chain that starts at the old anchors
-    reaches it too; the same again finishes what was interrupted. Raises KEYRING_INVALID, and as `rotate`.
+    reaches it too; the same again finishes what was interrupted. For whoever is `alone` in the directory.
+    Raises KEYRING_INVALID, and as `rotate`.
     """
     current, newest = newest_signed(directory)
     following = current if newest.body == envelope.body else rotate(current, envelope)
@@ -112,6 +117,24 @@ def put_keyring(directory: Path, envelope: Envelope) -> Path:
     return path
 
 
+@contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """Wait for whoever puts a keyring in force here, then keep others from it.
+
+    Keyring and anchors are two files: of two commands at once each could write one. The lock is the
+    directory's own and goes with the process (flock(2)). Raises FILE_UNREADABLE.
+    """
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise LotaBotsError(Code.FILE_UNREADABLE, f"{directory}: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def anchors_path(directory: Path) -> Path:
     """Where `build-bundle` finds the anchors."""
     return directory / "anchors" / "production.json"
@@ -122,9 +145,14 @@ def keyring_path(directory: Path, version: int) -> Path:
     return directory / "keyrings" / f"keyring-{version}.dsse.json"
 
 
+def is_vendor_directory(directory: Path) -> bool:
+    """Whether `root init` made it."""
+    return (directory / "anchors").is_dir()
+
+
 def existing(directory: Path) -> Path:
     """The directory, when `root init` made it. Raises NOT_FOUND."""
-    if not (directory / "anchors").is_dir():
+    if not is_vendor_directory(directory):
         raise LotaBotsError(
             Code.NOT_FOUND, f"{directory} is no vendor directory", hint="make one: lotabots-vendor root init"
         )

@@ -19,7 +19,7 @@ from lotabotsd.foundation.identifiers import unb64url
 from lotabotsd.licence.keyring import Anchors, IssuingKey, Keyring, Use, parse_anchors, parse_keyring
 
 from . import issuing
-from .authority import anchors_path, keyring_path, newest_signed, put_keyring
+from .authority import alone, anchors_path, keyring_path, newest_signed, put_keyring
 from .draft import Draft, merged, new_draft
 from .key_uri import (
     NewKey,
@@ -35,6 +35,8 @@ from .keyring_change import Change, fewest_signers, following, still_to_sign
 from .statements import anchors_document, keyring_body
 
 OFFLINE = "offline"
+# The anchors last: with them it is a vendor's directory.
+_FOLDERS = (OFFLINE, issuing.FOLDER, "keyrings", "anchors")
 # Passphrases for new keys of these names, one for each.
 NewPasswords = Callable[[Sequence[str]], Sequence[bytes]]
 
@@ -77,10 +79,13 @@ def create(
 ) -> Anchors:
     """Make roots, the first issuing key, keyring and anchors in a new directory, all or nothing.
 
+    In an empty directory they are made inside and moved up, so that whoever stands in it still does.
     Raises ALREADY_EXISTS when there is something in it, VALUE_INVALID for a weak passphrase or a threshold
     that is more than the roots.
     """
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+    directory = directory.absolute()
+    here = directory.exists()
+    if here and (not directory.is_dir() or any(directory.iterdir())):
         raise LotaBotsError(
             Code.ALREADY_EXISTS, f"{directory} is not an empty directory", hint="choose another directory"
         )
@@ -95,18 +100,17 @@ def create(
     envelope = sign_envelope(PayloadType.KEYRING, keyring_body(keyring), made[:threshold])
     anchors = anchors_document("production", keyring.roots, keyring.threshold, envelope)
     checked = parse_anchors(anchors)
-    beside = directory.with_name(f".{directory.name}.new")
+    beside = directory / ".new" if here else directory.with_name(f".{directory.name}.new")
     try:
         beside.mkdir(mode=0o700, parents=True)
-        for folder in (OFFLINE, issuing.FOLDER, "keyrings", "anchors"):
+        for folder in _FOLDERS:
             (beside / folder).mkdir(mode=0o700)
         for name, root in zip(names, made, strict=True):
             root.save(beside / OFFLINE / name)
         first.save(beside / issuing.FOLDER / issuing.file_name(1, key.keyid))
         write_atomically(keyring_path(beside, 1), envelope.to_json(), mode=0o644)
         write_atomically(anchors_path(beside), anchors, mode=0o644)
-        beside.rename(directory)
-        sync_directory(directory.parent)
+        _put_in_place(beside, directory, here)
     except OSError as error:
         raise LotaBotsError(
             Code.FILE_UNWRITABLE,
@@ -114,6 +118,18 @@ def create(
             hint=f"check the directory above it, and remove {beside} if it is left from an interrupted run",
         ) from error
     return checked
+
+
+def _put_in_place(beside: Path, directory: Path, here: bool) -> None:
+    if here:
+        directory.chmod(0o700)
+        for folder in _FOLDERS:
+            (beside / folder).rename(directory / folder)
+        beside.rmdir()
+        sync_directory(directory)
+    else:
+        beside.rename(directory)
+        sync_directory(directory.parent)
 
 
 def plan(directory: Path, wanted: Wanted, now: datetime, passwords: NewPasswords) -> Plan:
@@ -153,14 +169,22 @@ def write_draft(planned: Plan) -> Draft:
 def rotate_at_once(directory: Path, planned: Plan, roots: Sequence[Signer]) -> Path:
     """Sign the planned keyring with these roots and the new ones, and put it in force. Returns its file.
 
-    Raises CONFLICT when they are not enough; then nothing was written.
+    Raises CONFLICT when they are not enough, or another keyring came in between; then nothing was written.
     """
     draft = new_draft(planned.follows, Envelope(PayloadType.KEYRING, keyring_body(planned.following), ()))
     for signer in (*roots, *planned.new_roots):
         draft = signed(draft, signer)
-    complete = _complete(draft)
-    planned.save_keys()
-    return put_keyring(directory, complete)
+    complete = _complete(
+        draft,
+        "bring the roots to DIR/offline, or name them: --root-key URI; or go in steps: "
+        "keyring draft, keyring sign, keyring finish",
+    )
+    with alone(directory):
+        newest = newest_signed(directory)
+        if newest[1].body != planned.follows.body:
+            raise _overtaken(newest[0], "give the command again")
+        planned.save_keys()
+        return put_keyring(directory, complete)
 
 
 def signed(draft: Draft, signer: Signer) -> Draft:
@@ -175,16 +199,14 @@ def finish(directory: Path, drafts: Sequence[Draft]) -> Path:
     when another keyring came in between.
     """
     draft = merged(drafts)
-    current, newest = newest_signed(directory)
-    if newest.body == draft.statement.body:
-        return put_keyring(directory, newest)
-    if newest.body != draft.follows.body:
-        raise LotaBotsError(
-            Code.CONFLICT,
-            f"the draft follows another keyring than the newest here, version {current.version}",
-            hint="write it again: lotabots-vendor keyring draft",
-        )
-    return put_keyring(directory, _complete(draft))
+    with alone(directory):
+        current, newest = newest_signed(directory)
+        if newest.body == draft.statement.body:
+            return put_keyring(directory, newest)
+        if newest.body != draft.follows.body:
+            raise _overtaken(current, "write it again: lotabots-vendor keyring draft")
+        hint = "let a holder of one of these sign: lotabots-vendor keyring sign --key URI FILE"
+        return put_keyring(directory, _complete(draft, hint))
 
 
 def open_roots(directory: Path, planned: Plan, uris: Sequence[str], passwords: Passwords) -> list[Signer]:
@@ -230,15 +252,20 @@ def raw_root(text: str) -> bytes:
     return raw
 
 
-def _complete(draft: Draft) -> Envelope:
+def _overtaken(newest: Keyring, hint: str) -> LotaBotsError:
+    return LotaBotsError(
+        Code.CONFLICT, f"it follows another keyring than the newest here, version {newest.version}", hint=hint
+    )
+
+
+def _complete(draft: Draft, hint: str) -> Envelope:
     """The keyring with as few of the draft's signatures as are needed. Raises CONFLICT where some miss."""
     if not draft.support.met:
         wanted = still_to_sign(draft.current, draft.following, draft.signers)
         raise LotaBotsError(
             Code.CONFLICT,
             f"signatures are missing: {draft.support}; these can still sign: {', '.join(wanted)}",
-            hint="bring the roots to DIR/offline, or name them: --root-key URI; or go in steps: "
-            "keyring draft, keyring sign, keyring finish",
+            hint=hint,
         )
     chosen = set(fewest_signers(draft.current, draft.following, draft.signers))
     kept = tuple(s for s in draft.statement.signatures if s.keyid in chosen)

@@ -15,11 +15,13 @@ from lotabotsd.foundation.errors import Code, Exit, LotaBotsError
 
 from . import __version__
 from .ack_command import ack
+from .book_failures import for_vendors, of_database
 from .customer_command import customer
 from .desk import Desk
 from .invoice_command import invoice
 from .keyring_command import keyring
 from .licence_command import licence
+from .licence_shown_command import list_issued, show
 from .rate_card_command import rate_card
 from .rate_command import rate
 from .report_command import report
@@ -45,7 +47,7 @@ _COMMANDS = (
 )  # fmt: skip
 for _command in _COMMANDS:
     vendor.add_command(_command)
-for _command in (revoke, revocations):
+for _command in (show, list_issued, revoke, revocations):
     licence.add_command(_command)
 
 
@@ -62,7 +64,7 @@ def run(arguments: Sequence[str], clock: Clock) -> int:
         sys.stdout.flush()
         return int(result) if isinstance(result, int) else Exit.OK
     except LotaBotsError as error:
-        return _say(error, as_json)
+        return _say(for_vendors(error), as_json)
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx else PROGRAM
         return _say(LotaBotsError(Code.USAGE, error.format_message(), hint=f"see {where} --help"), as_json)
@@ -71,9 +73,7 @@ def run(arguments: Sequence[str], clock: Clock) -> int:
     except (KeyboardInterrupt, click.Abort):
         return _say(LotaBotsError(Code.INTERRUPTED), as_json)
     except sqlite3.DatabaseError as error:
-        return _say(
-            LotaBotsError(Code.DATABASE_DAMAGED, f"vendor.db: {error}", hint="restore its backup"), as_json
-        )
+        return _say(of_database(error), as_json)
     except BrokenPipeError:
         # The reader (head, less) has gone; what is still buffered has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

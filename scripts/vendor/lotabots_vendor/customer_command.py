@@ -19,6 +19,8 @@ from .root_command import vendor_directory
 from .seat_command import HEADING, Standing, issued_licence, standings
 from .seats import Concern, moment, overdue, owed_by, worst
 
+REVOKED = "revoked"
+
 
 @dataclass(frozen=True, slots=True)
 class Account:
@@ -28,12 +30,16 @@ class Account:
     licences: tuple[Licence, ...]  # the newest last
     seats: tuple[Standing, ...]
     unused: tuple[tuple[Licence, Concern], ...]  # licences that no appliance has reported under in time
+    revoked: frozenset[str]  # licence ids
 
     @property
     def state(self) -> str:
-        """The worst of what is known."""
+        """The worst of what is known; "revoked" where nothing is wrong and every licence was taken back."""
         found = [concern for seat in self.seats for concern in seat.concerns]
-        return worst([*found, *(concern for _, concern in self.unused)]).value
+        found += [concern for _, concern in self.unused]
+        if not found and self.licences and all(one.licence_id in self.revoked for one in self.licences):
+            return REVOKED
+        return worst(found).value
 
     def missing(self) -> list[str]:
         """What a person should ask for."""
@@ -68,6 +74,7 @@ def list_customers(desk: Desk, directory: Path) -> None:
         {
             "customer": one.name,
             "licences": len(one.licences),
+            "revoked": len(one.revoked),
             "appliances": len(one.seats),
             "reported_until": _reported_until(one),
             "state": one.state,
@@ -109,6 +116,7 @@ def show(desk: Desk, directory: Path, name: str) -> None:
                 "kind": one.kind.value,
                 "starts_at": rfc3339(one.starts_at),
                 "expires_at": rfc3339(one.expires_at),
+                "revoked": one.licence_id in found.revoked,
                 "report_cadence_days": one.report_cadence_days,
                 "report_grace_days": one.report_grace_days,
             }
@@ -120,7 +128,8 @@ def show(desk: Desk, directory: Path, name: str) -> None:
     lines = [*pairs([("customer", found.name), ("state", found.state)]), ""]
     lines += [
         f"{one.licence_id}  {one.tier.value:<10}  {one.kind.value:<11}  {one.starts_at:%Y-%m-%d} until"
-        f" {one.expires_at:%Y-%m-%d}, a report every {one.report_cadence_days} days"
+        f" {one.expires_at:%Y-%m-%d}, "
+        + (REVOKED if one.licence_id in found.revoked else f"a report every {one.report_cadence_days} days")
         for one in found.licences
     ]
     lines += ["", HEADING, *(one.line() for one in found.seats)] if found.seats else ["", "no appliance yet"]
@@ -136,7 +145,8 @@ def accounts(records: Records, now: int, *, only: str | None = None) -> list[Acc
     """Every customer, or one, at a moment (Unix seconds)."""
     seats = standings(records, now)
     # Nobody is to report under what was taken back; under the others somebody does.
-    settled = {*(seat.seat.licence_id for seat in seats), *records.revoked()}
+    revoked = records.revoked().keys()
+    settled = {*(seat.seat.licence_id for seat in seats), *revoked}
     by_customer: dict[str, list[str]] = {}
     for entry in records.licences():
         by_customer.setdefault(str(entry["customer"]), []).append(str(entry["licence_id"]))
@@ -154,7 +164,8 @@ def accounts(records: Records, now: int, *, only: str | None = None) -> list[Acc
             and not records.reported_under(one.licence_id)
         ]
         own = tuple(seat for seat in seats if seat.customer == name)
-        found.append(Account(name, tuple(licences), own, tuple(unused)))
+        taken_back = frozenset(one.licence_id for one in licences) & revoked
+        found.append(Account(name, tuple(licences), own, tuple(unused), taken_back))
     return found
 
 

@@ -50,6 +50,8 @@ def why_not(keyring: Keyring, keyid: str, use: Use, at: datetime) -> str:
     if keyid in keyring.revoked:
         return "it was revoked"
     key = next((key for key in keyring.keys if key.keyid == keyid), None)
+    if keyid in keyring.roots:
+        return "it is a root, and a root signs keyrings only"
     if key is None:
         return "no keyring names it yet"
     if use not in key.uses:

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from lotabotsd.foundation.envelope import Envelope, PayloadType, Signature, pae
 from lotabotsd.foundation.errors import Code, LotaBotsError
 from lotabotsd.foundation.files import read_bounded, write_atomically
-from lotabotsd.foundation.keys import load_key, raw_public, thumbprint
+from lotabotsd.foundation.keys import KeyNotOpenedError, load_key, raw_public, thumbprint
 
 MIN_PASSPHRASE_BYTES = 12
 _MAX_KEY_BYTES = 16 * 1024
@@ -97,8 +97,8 @@ def keyid_of(signer: Signer) -> str:
 def open_signer(uri: str, passwords: Passwords) -> Signer:
     """The signer that a URI names.
 
-    Raises KEY_URI_UNSUPPORTED; FILE_UNREADABLE for a file that is missing, open to others, not encrypted, no
-    Ed25519 key, or that none of the passphrases opens.
+    Raises KEY_URI_UNSUPPORTED; FILE_UNREADABLE for a file that is missing, open to others, not encrypted or
+    no Ed25519 key; VALUE_INVALID where none of the passphrases opens it.
     """
     path = path_of(uri)
     data = read_bounded(path, _MAX_KEY_BYTES)
@@ -111,10 +111,13 @@ def open_signer(uri: str, passwords: Passwords) -> Signer:
     for passphrase in passwords(path.name):
         try:
             return _KeyInMemory(load_key(path, passphrase))
-        except LotaBotsError as error:
-            if "no usable private key" not in str(error):
-                raise
-    raise LotaBotsError(Code.FILE_UNREADABLE, str(path), hint="check the passphrase")
+        except KeyNotOpenedError:
+            continue
+    raise LotaBotsError(
+        Code.VALUE_INVALID,
+        f"the passphrase does not open {path}",
+        hint="check the passphrase; if it is right, the file is damaged: take its backup",
+    )
 
 
 def path_of(uri: str) -> Path:

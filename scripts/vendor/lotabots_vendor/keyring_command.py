@@ -10,7 +10,7 @@ import click
 from lotabotsd.foundation.clock import rfc3339
 from lotabotsd.foundation.errors import Code, LotaBotsError
 from lotabotsd.foundation.files import read_bounded, write_atomically
-from lotabotsd.licence.keyring import Use
+from lotabotsd.licence.keyring import Keyring, Use
 
 from .authority import MAX_DOCUMENT_BYTES, existing, newest_keyring
 from .ceremony import Wanted, finish, open_roots, plan, raw_root, rotate_at_once, signed, write_draft
@@ -20,6 +20,8 @@ from .issuing import held_keys
 from .key_uri import open_signer
 from .keyring_change import MAX_ROOTS, differences, still_to_sign, words
 from .passphrase import Passphrases, for_new_keys, new_passphrase_option, passphrase_option
+from .records import BOOK, Records
+from .revocation_list import Left, left_by
 from .root_command import (
     add_root_option,
     after_a_keyring,
@@ -76,6 +78,7 @@ def rotate(
         existing(directory), wanted, desk.now(), for_new_keys(new_passphrases, passphrases).to_make
     )
     signers = open_roots(directory, planned, root_keys, passphrases.to_open)
+    left = _left_to_do(desk, directory, planned.current, planned.following)
     path = rotate_at_once(directory, planned, signers)
     key = planned.following.keys[-1]
     facts: dict[str, Any] = {
@@ -87,7 +90,8 @@ def rotate(
         "keyring": str(path),
     }
     lines = pairs([(name, (", ".join(v) or "-") if isinstance(v, list) else v) for name, v in facts.items()])
-    desk.answer(facts, [*lines, "", *after_a_keyring(planned.current, planned.following)])
+    following = [*after_a_keyring(planned.current, planned.following), *left.lines(directory)]
+    desk.answer({**facts, **left.value()}, [*lines, "", *following])
 
 
 @keyring.command("draft", short_help="Write the next keyring unsigned, for roots elsewhere.")
@@ -177,16 +181,17 @@ def finish_draft(desk: Desk, directory: Path, files: tuple[Path, ...]) -> None:
     Several FILEs are copies of one draft that were signed apart. Doing it again changes nothing.
     """
     drafts = [parse_draft(read_bounded(file, MAX_DOCUMENT_BYTES)) for file in files]
-    path = finish(existing(directory), drafts)
     first = drafts[0]
+    left = _left_to_do(desk, existing(directory), first.current, first.following)
+    path = finish(directory, drafts)
     facts = {
         "version": first.following.version,
         "threshold": first.following.threshold,
         "keyring": str(path),
         "anchors": str(directory / "anchors"),
     }
-    lines = [*pairs(list(facts.items())), "", *after_a_keyring(first.current, first.following)]
-    desk.answer(facts, lines)
+    following = [*after_a_keyring(first.current, first.following), *left.lines(directory)]
+    desk.answer({**facts, **left.value()}, [*pairs(list(facts.items())), "", *following])
 
 
 @keyring.command("show", short_help="Show the roots and issuing keys in force.")
@@ -229,10 +234,33 @@ def show(desk: Desk, directory: Path) -> None:
     desk.answer(value, pairs(entries))
 
 
+def _left_to_do(desk: Desk, directory: Path, before: Keyring, after: Keyring) -> Left:
+    """What counts for nothing once that keyring is in force; looked up before, since books may be damaged.
+
+    Where the books lie elsewhere nothing is known of them.
+    """
+    if not (directory / BOOK).exists():
+        return Left((), False, ())
+    records = Records(directory)
+    try:
+        return left_by(records, before, after, desk.now())
+    finally:
+        records.close()
+
+
 def refuse_existing(output: Path | None) -> None:
-    """Raises ALREADY_EXISTS: what was written once is never overwritten."""
-    if output is not None and output.exists():
+    """Whether a new file may be written, before anything is done that cannot be undone.
+
+    Raises ALREADY_EXISTS: what was written once is never overwritten; FILE_UNWRITABLE without its directory.
+    """
+    if output is None:
+        return
+    if output.exists():
         raise LotaBotsError(Code.ALREADY_EXISTS, str(output), hint="choose another --output")
+    if not output.parent.is_dir():
+        raise LotaBotsError(
+            Code.FILE_UNWRITABLE, f"{output}: there is no directory {output.parent}", hint="make it first"
+        )
 
 
 def _uses(names: tuple[str, ...]) -> frozenset[Use]:

@@ -1,8 +1,7 @@
-"""`licence issue | show | list`: write licences, and read them back as an appliance would."""
+"""`licence issue`: write licences from a tier's values, and whose keys sign them."""
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,9 +9,9 @@ from typing import Any
 
 import click
 
-from lotabotsd.foundation.envelope import MAX_ENVELOPE_BYTES, Envelope, armour, one_line, parse_envelope
+from lotabotsd.foundation.envelope import Envelope, armour, one_line, parse_envelope
 from lotabotsd.foundation.errors import Code, LotaBotsError
-from lotabotsd.foundation.files import read_bounded, write_atomically
+from lotabotsd.foundation.files import write_atomically
 from lotabotsd.foundation.identifiers import new_id
 from lotabotsd.licence.activation import ActivationRequest
 from lotabotsd.licence.claims import (
@@ -25,17 +24,17 @@ from lotabotsd.licence.claims import (
     parse_licence,
     to_claims,
 )
-from lotabotsd.licence.document import open_licence
 from lotabotsd.licence.keyring import Use
 from lotabotsd.usage.rate_card import parse_rate_card
 
-from .authority import Authority, development_authority, existing, newest_keyring, open_authority
+from .authority import Authority, development_authority, existing, is_vendor_directory, open_authority
 from .card_file import read_rate_card
 from .customers import admit
 from .desk import Desk, pairs
+from .keyring_command import refuse_existing
 from .passphrase import Passphrases, passphrase_option
 from .records import Records, Seat
-from .request_command import bound_to, read_request, refuse_another_machine
+from .request_command import bound_to, read_request, refuse_another_machine, warn_of_few_parts
 from .statements import Order, licence_body
 
 directory_option = click.option(
@@ -131,6 +130,7 @@ def issue(
 ) -> None:
     """Issue a licence: the tier's values, with those given here in their place."""
     now = desk.now()
+    refuse_existing(output)
     authority = authority_of(directory, development, passphrases, issuing_key, Use.LICENCE, now)
     order = _with_card(
         _order(asked, now, Kind.DEVELOPMENT if authority.development else Kind.PAID), asked["rate_card"]
@@ -138,77 +138,29 @@ def issue(
     request = read_request(request_file) if request_file else None
     if request is not None:
         order = replace(order, fingerprint=bound_to(request, order.fingerprint, Match(asked["match"])))
-    if output is not None and output.exists():
-        raise LotaBotsError(Code.ALREADY_EXISTS, str(output), hint="choose another --output")
-    records = Records(directory)
     # Without a directory nothing is counted: milliseconds keep development licences in their order.
     at_least = desk.clock.wall_ns() // 1_000_000 if authority.development else 1
-    with records.writing():
-        admit(order.customer, records.customers(), as_new=new_customer)
-        # Above what the appliance has seen, also where these records are an older copy.
-        seen = request.sequence if request is not None else 0
-        sequence = records.next_sequence(max(at_least, seen + 1))
-        body = licence_body(order, licence_id=new_id("lic"), sequence=sequence, issued_at=now)
-        envelope = authority.sign_licence(body, now)
-        records.add_customer(order.customer, now)
-        records.add_licence(parse_licence(body), envelope.to_json())
-        if request is not None:
-            seat = _seat(request, parse_licence(body).licence_id, desk.clock.wall_ns())
-            refuse_another_machine(seat, records.seat(seat.appliance_id), known_otherwise=other_machine)
-            records.move_seat(seat)
-        text = spelled(envelope, form)
-        if output is not None:
-            write_atomically(output, text.encode(), mode=0o640)
-    records.close()
-    claims = to_claims(parse_licence(body))
-    facts = {"licence": claims, "file": str(output) if output else None, "text": None if output else text}
-    if output is None and not desk.as_json:
-        click.echo(text, nl=not text.endswith("\n"))
-        click.echo(
-            f"licence {claims['licence_id']}, sequence {sequence}, until {claims['expires_at']}", err=True
-        )
-        return
-    desk.answer(facts, _summary(claims, ("file", output)))
-
-
-@licence.command("show", short_help="Verify the licence in FILE (or -) and show its claims.")
-@directory_option
-@development_option
-@click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
-@click.pass_obj
-def show(desk: Desk, directory: Path | None, development: bool, file: Path) -> None:
-    """Verify the licence in FILE (or - for standard input) and show its claims."""
-    if development == (directory is not None):
-        raise one_of_both()
-    keyring = newest_keyring(directory) if directory else development_authority().keyring
-    data = (
-        sys.stdin.buffer.read(MAX_ENVELOPE_BYTES + 1)
-        if str(file) == "-"
-        else read_bounded(file, MAX_ENVELOPE_BYTES)
-    )
-    opened = open_licence(data, keyring)
-    claims = to_claims(opened.licence)
-    facts = {"licence": claims, "signer": opened.signer, "digest": opened.digest, "development": development}
-    desk.answer(facts, _summary(claims, ("signer", opened.signer)))
-
-
-@licence.command("list")
-@directory_option
-@click.pass_obj
-def list_issued(desk: Desk, directory: Path | None) -> None:
-    """List the licences that were issued from a directory."""
-    if directory is None:
-        raise LotaBotsError(Code.USAGE, "which directory?", hint="give --dir DIR")
-    records = Records(existing(directory))
-    revoked = records.revoked()
-    found = [{**entry, "revoked": str(entry["licence_id"]) in revoked} for entry in records.licences()]
-    records.close()
-    lines = [
-        f"{entry['sequence']:>6}  {entry['licence_id']}  {entry['tier']:<10}  {entry['kind']:<11}"
-        f"  {'revoked' if entry['revoked'] else str(entry['expires_at'])[:10]:<10}  {entry['customer']}"
-        for entry in found
-    ]
-    desk.answer(found, lines or ["no licence was issued yet"])
+    records = Records(directory)
+    try:
+        with records.writing():
+            admit(order.customer, records.customers(), as_new=new_customer)
+            # Above what the appliance has seen, also where these records are an older copy.
+            seen = request.sequence if request is not None else 0
+            sequence = records.next_sequence(max(at_least, seen + 1))
+            body = licence_body(order, licence_id=new_id("lic"), sequence=sequence, issued_at=now)
+            envelope = authority.sign_licence(body, now)
+            records.add_customer(order.customer, now)
+            records.add_licence(parse_licence(body), envelope.to_json())
+            if request is not None:
+                seat = _seat(request, parse_licence(body).licence_id, desk.clock.wall_ns())
+                refuse_another_machine(seat, records.seat(seat.appliance_id), known_otherwise=other_machine)
+                records.move_seat(seat)
+    finally:
+        records.close()
+    if request is not None and order.fingerprint is not None:
+        warn_of_few_parts(order.fingerprint)
+    # Only now, so that no file is out that the books do not know.
+    hand_out(desk, envelope, form, output, kept=directory is not None and not development)
 
 
 def _seat(request: ActivationRequest, licence_id: str, since_ns: int) -> Seat:
@@ -230,8 +182,18 @@ def authority_of(
     use: Use,
     at: datetime,
 ) -> Authority:
-    """Whose keys sign this kind of document. Raises USAGE when that is not said, and as `open_authority`."""
+    """Whose keys sign this kind of document.
+
+    Raises USAGE when that is not said, CONFLICT for development keys with the books of real ones, and as
+    `open_authority`.
+    """
     if development:
+        if directory is not None and is_vendor_directory(directory):
+            raise LotaBotsError(
+                Code.CONFLICT,
+                f"{directory} has keys and books of its own, and development documents do not go into them",
+                hint="leave --development out; or give a directory of its own for development",
+            )
         if issuing_key is not None:
             raise LotaBotsError(
                 Code.USAGE, "--development has a key of its own", hint="leave --issuing-key out"
@@ -308,12 +270,38 @@ def spelled(envelope: Envelope, form: str) -> str:
     return armour(envelope) if form == "armour" else one_line(envelope) + "\n"
 
 
+def hand_out(desk: Desk, envelope: Envelope, form: str, output: Path | None, *, kept: bool) -> None:
+    """Write a licence to its new file, or print it. `kept`: it is in books, to be had again.
+
+    Raises FILE_UNWRITABLE, DISK_FULL.
+    """
+    text = spelled(envelope, form)
+    claims = to_claims(parse_licence(envelope.body))
+    if output is not None:
+        try:
+            write_atomically(output, text.encode(), mode=0o640)
+        except LotaBotsError as error:
+            if not kept:
+                raise
+            again = f"lotabots-vendor licence show --dir DIR {claims['licence_id']} --output FILE"
+            raise LotaBotsError(error.code, error.detail, hint=f"it is in the books: {again}") from error
+    elif not desk.as_json:
+        click.echo(text, nl=not text.endswith("\n"))
+        click.echo(
+            f"licence {claims['licence_id']}, sequence {claims['sequence']}, until {claims['expires_at']}",
+            err=True,
+        )
+        return
+    facts = {"licence": claims, "file": str(output) if output else None, "text": None if output else text}
+    desk.answer(facts, summary(claims, ("file", output)))
+
+
 def _inferences(included: int, refused: int) -> str:
     beyond = f"refused beyond {refused} a month" if refused else "never refused"
     return f"{included} a month included, {beyond}" if included else beyond
 
 
-def _summary(claims: dict[str, Any], *also: tuple[str, object]) -> list[str]:
+def summary(claims: dict[str, Any], *also: tuple[str, object]) -> list[str]:
     """The claims that people look for, and what else there is to say."""
     limits = claims["limits"]
     inferences = limits["inferences_per_month"]

@@ -20,12 +20,13 @@ class Passphrases:
     """Those in files, or else what is typed when a key needs one."""
 
     files: tuple[Path, ...] = ()
+    option: str = "--passphrase-file"  # as this command calls it, for hints
 
     def to_open(self, name: str) -> list[bytes]:
         """What to try for the key of that name: the files' in their order. Raises as `read_passphrase`."""
         if not self.files:
-            return [read_passphrase(None, name)]
-        return [read_passphrase(file, name) for file in self.files]
+            return [_asked(self.option, name, confirm=False)]
+        return [read_passphrase(file) for file in self.files]
 
     def to_make(self, names: Sequence[str]) -> list[bytes]:
         """One for each new key of these names: a sole file's for all, or each file's for one, in order.
@@ -33,7 +34,7 @@ class Passphrases:
         Raises USAGE where the files are neither one nor as many as the keys, and as `read_passphrase`.
         """
         if not self.files:
-            return [read_passphrase(None, name, confirm=True) for name in names]
+            return [_asked(self.option, name, confirm=True) for name in names]
         if len(self.files) not in (1, len(names)):
             raise LotaBotsError(
                 Code.USAGE,
@@ -41,11 +42,11 @@ class Passphrases:
                 hint=f"give one for all, or one for each of {', '.join(names)}, in this order",
             )
         files = self.files if len(self.files) > 1 else self.files * len(names)
-        return [read_passphrase(file, name) for file, name in zip(files, names, strict=True)]
+        return [read_passphrase(file) for file in files]
 
 
 def _collected(context: click.Context, parameter: click.Parameter, files: Any) -> Passphrases:
-    return Passphrases(tuple(files))
+    return Passphrases(tuple(files), parameter.opts[0])
 
 
 passphrase_option = click.option(
@@ -71,26 +72,24 @@ def for_new_keys(new: Passphrases, old: Passphrases) -> Passphrases:
     return old if not new.files and len(old.files) == 1 else new
 
 
-def read_passphrase(file: Path | None, name: str, *, confirm: bool = False) -> bytes:
-    """The first line of `file`, or what is typed for the key of that name.
+def read_passphrase(file: Path) -> bytes:
+    """The first line of `file`. Raises FILE_UNREADABLE, also where others may read it."""
+    data = read_bounded(file, 4096)
+    mode = stat.S_IMODE(file.stat().st_mode)
+    if mode & 0o077:
+        raise LotaBotsError(
+            Code.FILE_UNREADABLE, f"{file} has mode {mode:04o}", hint=f"protect it: chmod 600 {file}"
+        )
+    return data.split(b"\n", 1)[0].rstrip(b"\r")
 
-    Raises FILE_UNREADABLE, VALUE_INVALID.
-    """
-    if file is not None:
-        data = read_bounded(file, 4096)
-        mode = stat.S_IMODE(file.stat().st_mode)
-        if mode & 0o077:
-            raise LotaBotsError(
-                Code.FILE_UNREADABLE, f"{file} has mode {mode:04o}", hint=f"protect it: chmod 600 {file}"
-            )
-        return data.split(b"\n", 1)[0].rstrip(b"\r")
+
+def _asked(option: str, name: str, *, confirm: bool) -> bytes:
+    """What is typed for the key of that name. Raises VALUE_INVALID where nobody can type."""
     if not sys.stdin.isatty():
         raise LotaBotsError(
             Code.VALUE_INVALID,
             f"the passphrase of {name} is needed and there is no terminal to ask at",
-            hint="give --new-passphrase-file FILE, or --passphrase-file FILE"
-            if confirm
-            else "give --passphrase-file FILE",
+            hint=f"give {option} FILE",
         )
     typed: str = click.prompt(f"passphrase of {name}", hide_input=True, confirmation_prompt=confirm, err=True)
     return typed.encode()

@@ -9,7 +9,6 @@ import click
 
 from lotabotsd.foundation.clock import rfc3339
 from lotabotsd.foundation.envelope import armour
-from lotabotsd.foundation.errors import Code, LotaBotsError
 from lotabotsd.foundation.files import write_atomically
 from lotabotsd.licence.keyring import Use
 from lotabotsd.usage.bill_lines import plain
@@ -18,6 +17,7 @@ from lotabotsd.usage.rate_card import Basis, Component, RateCard, parse_rate_car
 from .authority import development_authority, existing, newest_keyring
 from .card_file import open_rate_card, read_rate_card
 from .desk import Desk, pairs
+from .keyring_command import refuse_existing
 from .licence_command import (
     authority_of,
     development_option,
@@ -52,16 +52,22 @@ def sign(
 ) -> None:
     """Check the rate card in FILE (JSON) and sign it; every problem is named at once."""
     body = read_rate_card(file)
-    if output is not None and output.exists():
-        raise LotaBotsError(Code.ALREADY_EXISTS, str(output), hint="choose another --output")
+    refuse_existing(output)
     authority = authority_of(directory, development, passphrases, issuing_key, Use.RATE_CARD, desk.now())
     text = armour(authority.sign_rate_card(body, desk.now()))
     card = parse_rate_card(body)
-    if output is None:
+    if output is not None:
+        write_atomically(output, text.encode(), mode=0o640)
+    elif not desk.as_json:
         click.echo(text, nl=not text.endswith("\n"))
         return
-    write_atomically(output, text.encode(), mode=0o640)
-    desk.answer({"card": json.loads(body), "digest": card.digest, "file": str(output)}, _lines(card))
+    facts = {
+        "card": json.loads(body),
+        "digest": card.digest,
+        "file": str(output) if output else None,
+        "text": None if output else text,
+    }
+    desk.answer(facts, _lines(card))
 
 
 @rate_card.command("show")

@@ -24,6 +24,7 @@ from .history import Finding, Head, Reported, Verdict, decided
 if TYPE_CHECKING:
     import sqlite_utils
 
+BOOK = "vendor.db"
 APPLICATION_ID = 0x4C42564E  # "LBVN"
 MIGRATIONS = [
     """
@@ -135,7 +136,7 @@ class Records:
     """The file `vendor.db` of a directory, or a temporary one in memory."""
 
     def __init__(self, directory: Path | None) -> None:
-        path = Path(":memory:") if directory is None else directory / "vendor.db"
+        path = Path(":memory:") if directory is None else directory / BOOK
         self._db: sqlite_utils.Database = open_database(
             path, application_id=APPLICATION_ID, migrations=MIGRATIONS
         )

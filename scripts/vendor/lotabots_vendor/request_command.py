@@ -83,6 +83,21 @@ def bound_to(request: ActivationRequest, also: Fingerprint | None, match: Match)
     return Fingerprint(tuple(sorted(components.items())), match)
 
 
+def warn_of_few_parts(bound: Fingerprint) -> None:
+    """Say on standard error that "most of the parts" is a hard or an easy condition, with so few of them."""
+    number = len(bound.components)
+    if bound.match is not Match.MOST or number > 2:
+        return
+    names = " and ".join(name for name, _ in bound.components)
+    what = (
+        "both must stay the same"
+        if number == 2
+        else "it must stay the same, and a copied disk may have it too"
+    )
+    parts = "2 parts" if number == 2 else "1 part"
+    click.echo(f"warning: the request names {parts}, {names}: {what}", err=True)
+
+
 def refuse_another_machine(asking: Seat, known: Seat | None, *, known_otherwise: bool) -> None:
     """Whether the appliance that asks is the one that is known by its name. Raises CONFLICT.
 

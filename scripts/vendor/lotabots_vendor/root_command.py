@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from lotabotsd.foundation.clock import rfc3339
 from lotabotsd.foundation.identifiers import b64url
 from lotabotsd.licence.keyring import Keyring, Use
 
@@ -89,7 +90,7 @@ def init(
         "roots": sorted(anchors.roots),
         "threshold": anchors.threshold,
         "issuing_key": anchors.keyring.keys[0].keyid,
-        "issuing_key_ends": anchors.keyring.keys[0].not_after.isoformat(),
+        "issuing_key_ends": rfc3339(anchors.keyring.keys[0].not_after),
         "anchors": str(directory / "anchors"),
         "offline": str(directory / OFFLINE),
     }
