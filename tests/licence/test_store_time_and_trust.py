@@ -135,6 +135,20 @@ def test_a_damaged_keyring_restricts_and_names_its_file(
     assert "keyring-2.dsse.json" in store.standing().detail
 
 
+def test_a_damaged_keyring_is_mended_by_installing_it_again(
+    store: LicenceStore, vendor: Any, tmp_path: Path
+) -> None:
+    store.install(vendor.licence())
+    second, third = (vendor.keyring(version=version).to_json() for version in (2, 3))
+    for data in (second, third):
+        store.trust.install_keyring(data)
+    (tmp_path / "keyring-2.dsse.json").write_bytes(b"{}")
+    assert store.standing().code == "licence_unusable"
+    assert code_of(lambda: store.trust.install_keyring(third)) is Code.KEYRING_ORDER
+    store.trust.install_keyring(second)
+    assert (store.trust.keyring().version, store.standing().state) == (3, State.VALID)
+
+
 def test_a_thief_who_signed_the_highest_sequence_does_not_lock_the_vendor_out(
     store: LicenceStore, vendor: Any
 ) -> None:

@@ -34,7 +34,7 @@ def routes(rooms: Rooms) -> APIRouter:
     @router.put("/licence/keyring", openapi_extra=DOCUMENT_BODY)
     def install_keyring(document: Document, who: Caller, check: OnlyCheck = False) -> dict[str, Any]:
         """Trust the vendor's next keyring. One that revokes a key may end the standing."""
-        before = trust.keyring().version
+        before = trust.newest_sound().version
         if check:
             following = trust.install_keyring(document, check_only=True)
         else:
