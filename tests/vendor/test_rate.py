@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from lotabotsd.foundation.clock import from_ns
+from lotabotsd.foundation.clock import from_ns, to_ns
 from lotabotsd.foundation.errors import Exit
 from lotabotsd.usage.bill_lines import line_json
 from lotabotsd.usage.drain import Drainer
@@ -372,3 +372,17 @@ def test_a_month_whose_last_days_are_missing_is_not_billed_before_they_come(
     verified(second)
     billed = vendor("rate", "--dir", directory, "--month", "2026-03", first, second, third)
     assert total(billed.out) == Decimal("95.00")
+
+
+def test_a_month_that_no_report_is_about_waits_for_one(
+    vendor: Vendor, directory: Path, appliance: Any, verified: Any
+) -> None:
+    """Rows that came too late name March; the report about March itself is not here yet."""
+    opened = appliance.begin()
+    missing = appliance.report(MARCH)
+    appliance.finish(opened, 60_000, wall_ns=to_ns(MARCH) - 1)
+    late = verified(appliance.report(APRIL))
+    said = vendor("rate", "--dir", directory, "--month", "2026-03", late)
+    assert (said.code, said.out) == (Exit.OK, "")
+    assert "nothing is reported from 2026-03-01" in said.err
+    assert total(vendor("rate", "--dir", directory, verified(missing), late).out) > 0

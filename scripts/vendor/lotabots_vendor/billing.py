@@ -188,6 +188,8 @@ def _hole(month: int, known: Sequence[RatedReport]) -> tuple[int, int] | None:
     What lies before an appliance's first report is no hole: it was not there.
     """
     since, until = month_span(month)
+    if any(report.sequence == 1 and report.period_from >= until for report in known):
+        return None  # late rows may name it all the same
     touching = [report for report in known if report.period_from < until and report.period_until > since]
     reached = since
     for report in sorted(touching, key=lambda report: report.period_from):
