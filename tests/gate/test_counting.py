@@ -43,7 +43,7 @@ def test_a_day_of_a_worker_is_in_its_counters_and_its_successor_goes_on(rig: Any
     assert counted[Counter.ANSWERS_2XX] + counted[Counter.ANSWERS_5XX] == 2 + health
     assert (counted[Counter.ANSWERS_4XX], counted[Counter.UNAUTHENTICATED]) == (3, 1)
     assert (counted[Counter.UPSTREAM_REQUESTS], counted[Counter.UPSTREAM_FAILED]) == (2, 0)
-    assert counted[Counter.UPSTREAM_US] >= 2 * 50_000
+    assert counted[Counter.UPSTREAM_US] >= 2 * 48_000  # the loop's timers are true to a millisecond
     assert (counted[Counter.LINE_ENTERED], counted[Counter.LINE_LEFT]) == (1, 1)
     assert counted[Counter.LINE_WAIT_US] > 0
     assert counted[Counter.RECEIVED_BYTES] > 0
