@@ -126,7 +126,8 @@ def _open_stores(config: Config, clock: Clock, opened: ExitStack, anchors: Ancho
         keep_most=config.attestation.receipts_keep_most,
     )
     opened.callback(receipts.close)
-    acknowledgers = partial(Trust(paths.licence, anchors).keys_ever, Use.ACKNOWLEDGEMENT)
+    trust = Trust(paths.licence, anchors)
+    acknowledgers = partial(trust.keys_ever, Use.ACKNOWLEDGEMENT)
     reported_at = ReportedAt(ledger, acknowledgers)
     licence = LicenceStore(
         paths.licence,
@@ -134,6 +135,7 @@ def _open_stores(config: Config, clock: Clock, opened: ExitStack, anchors: Ancho
         clock,
         components=partial(read_components, operator=config.licence.operator_fingerprint),
         reported_ns=reported_at,
+        trust=trust,
     )
     bookkeeping = Bookkeeping(
         Drainer(

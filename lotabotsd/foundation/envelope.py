@@ -11,8 +11,9 @@ import base64
 import codecs
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -129,6 +130,32 @@ def verify(
             Code.SIGNER_UNKNOWN, f"{len(signers)} of {threshold} trusted signatures; signed by {named}"
         )
     return envelope.body
+
+
+def verify_issued(
+    envelope: Envelope,
+    expected_type: PayloadType,
+    trusted: Callable[[datetime | None], Mapping[str, bytes]],
+    revoked: Set[str],
+    issued_at: Callable[[bytes], datetime],
+) -> tuple[bytes, str]:
+    """The verified body of a document that an issuing key signed, and that key's id.
+
+    `trusted(at)` gives the keys that may sign at a moment (None: at any). The key must have been valid when
+    the document was issued (`issued_at` of its body), not now: a document outlives its key. A revoked key
+    refuses it, whatever else signed. Raises ENVELOPE_TYPE, SIGNER_REVOKED, SIGNER_UNKNOWN, SIGNER_NOT_VALID,
+    SIGNATURE_INVALID, KEY_WEAK, and what `issued_at` raises.
+    """
+    gone = [s.keyid for s in envelope.signatures if s.keyid in revoked]
+    if gone and envelope.payload_type is expected_type:
+        hint = f"ask the vendor for a new {expected_type.label.lower()}"
+        raise LotaBotsError(Code.SIGNER_REVOKED, f"key {gone[0]}", hint=hint)
+    body = verify(envelope, expected_type, trusted(None))
+    then = trusted(issued_at(body))
+    signers = [s.keyid for s in envelope.signatures if s.keyid in then]
+    if not signers:
+        raise LotaBotsError(Code.SIGNER_NOT_VALID, f"key {envelope.signatures[0].keyid}")
+    return body, signers[0]
 
 
 def armour(envelope: Envelope) -> str:

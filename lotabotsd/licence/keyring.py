@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 from importlib import resources
 
 from lotabotsd.foundation.envelope import (
@@ -19,6 +20,7 @@ from lotabotsd.foundation.envelope import (
     PayloadType,
     parse_envelope,
     verify,
+    verify_issued,
 )
 from lotabotsd.foundation.errors import Code, LotaBotsError
 from lotabotsd.foundation.fields import Fields
@@ -172,25 +174,12 @@ def signer_of(
     use: Use,
     issued_at: Callable[[bytes], datetime],
 ) -> tuple[bytes, str]:
-    """The verified body of a document that an issuing key signed, and that key's id.
+    """The verified body of a document that an issuing key of the keyring signed, and that key's id.
 
-    The key must have been valid when the document was issued (`issued_at` of its body), not now: a document
-    outlives its key. A revoked key refuses it, whatever else signed. Raises ENVELOPE_TYPE, SIGNER_REVOKED,
-    SIGNER_UNKNOWN, SIGNER_NOT_VALID, SIGNATURE_INVALID, and what `issued_at` raises.
+    Raises as `verify_issued`.
     """
-    revoked = [s.keyid for s in envelope.signatures if s.keyid in keyring.revoked]
-    if revoked and envelope.payload_type is expected_type:
-        raise LotaBotsError(
-            Code.SIGNER_REVOKED,
-            f"key {revoked[0]}",
-            hint=f"ask the vendor for a new {expected_type.label.lower()}",
-        )
-    body = verify(envelope, expected_type, keyring.trusted_keys(use))
-    trusted = keyring.trusted_keys(use, issued_at(body))
-    signers = [s.keyid for s in envelope.signatures if s.keyid in trusted]
-    if not signers:
-        raise LotaBotsError(Code.SIGNER_NOT_VALID, f"key {envelope.signatures[0].keyid}")
-    return body, signers[0]
+    trusted = partial(keyring.trusted_keys, use)
+    return verify_issued(envelope, expected_type, trusted, keyring.revoked, issued_at)
 
 
 def _issuing_key(fields: Fields) -> IssuingKey:

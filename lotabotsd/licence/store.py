@@ -80,13 +80,15 @@ class LicenceStore:
         *,
         components: Callable[[], Mapping[str, str]] = dict,
         reported_ns: Callable[[], int] | None = None,
+        trust: Trust | None = None,
     ) -> None:
         """`components` reads this machine's fingerprint (fingerprint.read_components).
 
         `reported_ns` says when the vendor last accepted a usage report (nanoseconds since 1970, 0: never); it
         must not raise. Without it, as for a store with no ledger beside it, there is no duty to report.
+        `trust` is that of the same directory and anchors, where others ask it too.
         """
-        self.trust = Trust(directory, anchors)
+        self.trust = trust or Trust(directory, anchors)
         self._directory = directory
         self._anchors = anchors
         self._clock = clock

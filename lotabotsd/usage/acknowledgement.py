@@ -13,7 +13,7 @@ from typing import Any
 
 from lotabotsd.foundation.canonical import canonical_json, strict_json
 from lotabotsd.foundation.clock import NANOSECONDS, from_ns, parse_rfc3339, to_ns
-from lotabotsd.foundation.envelope import PayloadType, parse_envelope, verify
+from lotabotsd.foundation.envelope import PayloadType, parse_envelope, verify_issued
 from lotabotsd.foundation.errors import Code, LotaBotsError
 
 from .report_fields import instant
@@ -113,20 +113,13 @@ def open_acknowledgement(
     SIGNATURE_INVALID, ACKNOWLEDGEMENT_INVALID.
     """
     envelope = parse_envelope(data)
-    gone = [s.keyid for s in envelope.signatures if s.keyid in revoked]
-    if gone:
-        raise LotaBotsError(
-            Code.SIGNER_REVOKED,
-            f"key {gone[0]}",
-            hint="ask the vendor for a new acknowledgement",
-        )
-    body = verify(envelope, PayloadType.ACKNOWLEDGEMENT, trusted(None))
+    body, signer = verify_issued(envelope, PayloadType.ACKNOWLEDGEMENT, trusted, revoked, _issued_at)
     found = read_acknowledgement(body)
-    then = trusted(from_ns(found.issued_at * NANOSECONDS))
-    signers = [s.keyid for s in envelope.signatures if s.keyid in then]
-    if not signers:
-        raise LotaBotsError(Code.SIGNER_NOT_VALID, f"key {envelope.signatures[0].keyid}")
-    return OpenedAcknowledgement(found, envelope.to_json(), signers[0], hashlib.sha256(body).digest())
+    return OpenedAcknowledgement(found, envelope.to_json(), signer, hashlib.sha256(body).digest())
+
+
+def _issued_at(body: bytes) -> datetime:
+    return from_ns(read_acknowledgement(body).issued_at * NANOSECONDS)
 
 
 def _read(document: Any) -> Acknowledgement:

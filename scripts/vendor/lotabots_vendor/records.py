@@ -221,10 +221,12 @@ class Records:
             [name, since.isoformat()],
         )
 
-    def seats(self) -> list[Seat]:
-        """Every seat, by appliance."""
+    def seats(self, appliance_id: str | None = None) -> list[Seat]:
+        """Every seat, by appliance, or just that of one."""
         rows = self._db.execute(
-            "SELECT appliance_id, since_ns, key_id, licence_id, fingerprint FROM seats ORDER BY appliance_id"
+            "SELECT appliance_id, since_ns, key_id, licence_id, fingerprint FROM seats"
+            " WHERE ?1 IS NULL OR appliance_id = ?1 ORDER BY appliance_id",
+            [appliance_id],
         ).fetchall()
         return [
             Seat(appliance, since, key, licence, json.loads(components) if components else None)
@@ -233,7 +235,7 @@ class Records:
 
     def seat(self, appliance_id: str) -> Seat | None:
         """What is known of one appliance."""
-        return next((seat for seat in self.seats() if seat.appliance_id == appliance_id), None)
+        return next(iter(self.seats(appliance_id)), None)
 
     def move_seat(self, seat: Seat) -> None:
         """An appliance is another machine from now on, as somebody decided: its key is the new one's."""
@@ -319,7 +321,7 @@ class Records:
             Seat(reported.appliance_id, now_ns, reported.key_id, reported.licence_id if known else None)
         )
         values = [getattr(reported, field.name) for field in fields(Head)]
-        self._db.execute(f"INSERT INTO heads VALUES ({', '.join('?' * len(values))})", values)  # noqa: S608
+        self._db.execute(f"INSERT INTO heads VALUES ({', '.join('?' * len(values))})", values)  # noqa: S608 - question marks
 
     def report(self, report_id: str) -> Reported | None:
         """A verified report by its hash, or by a beginning of it that no other report has."""
