@@ -26,8 +26,10 @@ from .licence_command import (
     authority_of,
     development_option,
     directory_option,
+    form_option,
     issuing_key_option,
     one_of_both,
+    output_option,
     spelled,
 )
 from .passphrase import Passphrases, passphrase_option
@@ -57,10 +59,8 @@ def ack() -> None:
 )
 @click.option("--accept", is_flag=True, help="Accept it although verifying it found errors.")
 @click.option("--reject", multiple=True, metavar="REASON", help="Reject it for this reason (repeatable).")
-@click.option(
-    "--format", "form", type=click.Choice(["armour", "json", "line"]), default="armour", show_default=True
-)
-@click.option("--output", type=click.Path(path_type=Path), help="New file.  [default: standard output]")
+@form_option
+@output_option
 @click.pass_obj
 def issue(
     desk: Desk,

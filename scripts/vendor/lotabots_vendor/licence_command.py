@@ -40,6 +40,12 @@ from .statements import Order, licence_body
 directory_option = click.option(
     "--dir", "directory", type=click.Path(path_type=Path), help="The vendor's directory, from `root init`."
 )
+form_option = click.option(
+    "--format", "form", type=click.Choice(["armour", "json", "line"]), default="armour", show_default=True
+)
+output_option = click.option(
+    "--output", type=click.Path(path_type=Path), help="New file.  [default: standard output]"
+)
 development_option = click.option(
     "--development", is_flag=True, help="Use the published development keys; worth nothing in production."
 )
@@ -109,10 +115,8 @@ def licence() -> None:
 )
 @click.option("--report-days", type=click.IntRange(1, 366), default=31, show_default=True)
 @click.option("--report-grace-days", type=click.IntRange(0, 365), default=14, show_default=True)
-@click.option(
-    "--format", "form", type=click.Choice(["armour", "json", "line"]), default="armour", show_default=True
-)
-@click.option("--output", type=click.Path(path_type=Path), help="New file.  [default: standard output]")
+@form_option
+@output_option
 @click.pass_obj
 def issue(
     desk: Desk,

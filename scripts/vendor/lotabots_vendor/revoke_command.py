@@ -15,17 +15,17 @@ from lotabotsd.licence.revocations import Revoked
 from .authority import existing, newest_keyring
 from .desk import Desk, pairs, printable
 from .keyring_command import refuse_existing
-from .licence_command import authority_of, directory_option, issuing_key_option, spelled
+from .licence_command import (
+    authority_of,
+    directory_option,
+    form_option,
+    issuing_key_option,
+    output_option,
+    spelled,
+)
 from .passphrase import Passphrases, passphrase_option
 from .records import Records
 from .revocation_list import needs_writing, write_next
-
-form_option = click.option(
-    "--format", "form", type=click.Choice(["armour", "json", "line"]), default="armour", show_default=True
-)
-output_option = click.option(
-    "--output", type=click.Path(path_type=Path), help="New file.  [default: standard output]"
-)
 
 
 @click.command("revoke", short_help="Take licences back; writes the list for appliances.")
